@@ -1,0 +1,175 @@
+"""Redis between the processes: wants, calls and replies, and who holds which station.
+
+    want:<identity>:<evse>   the limit wanted now; latest wins; told on channel `want`
+    call:<gateway>           a stream of one-off requests to the gateway that holds the station
+    reply:<id>               the answer, popped once by whoever asked
+    at:<identity>            which gateway holds the station, with its epoch; lives 30 s, renewed every 10 s
+    epoch:<identity>         a counter: the newest authenticated socket has the highest
+    channel `changed`        a record the gateways keep in memory was changed: {"kind": "station"|"token", "id": …}
+
+A limit is a desired state, a call is made once: the two never mix (`docs/architecture.md`).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from meters.live import connection
+
+HOLD_S = 30
+WANT_CHANNEL = "want"
+CHANGED_CHANNEL = "changed"
+CALL_STREAM_LENGTH = 10_000
+
+
+class StationUnreachable(Exception):
+    """No gateway holds this station now."""
+
+
+class NoAnswer(Exception):
+    """The gateway or the station did not answer in time. The call may or may not have had its effect."""
+
+
+class CallRefused(Exception):
+    """The station answered with a CALLERROR."""
+
+    def __init__(self, code: str, description: str = "", details: Any = None) -> None:
+        super().__init__(f"{code}: {description}" if description else code)
+        self.code, self.description, self.details = code, description, details
+
+
+class CallNotValid(Exception):
+    """What we were asked to send does not fit the station's schema; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """The limit wanted on one EVSE. AC in amps per phase, DC in watts; exactly one of the two is set.
+
+    `until` is the moment up to which the wanter stands for it (the lease): the gateway never renews a profile
+    on its own beyond it. `periods` may carry the plan ahead: (seconds from `at`, limit) pairs, same unit, first 0.
+    `urgent` pre-empts pacing (fire, overload).
+    """
+
+    identity: str
+    evse: int
+    limit_a: float | None
+    limit_w: float | None
+    reason: str
+    at: datetime
+    until: datetime
+    phases: int | None = None
+    urgent: bool = False
+    periods: tuple[tuple[int, float], ...] = ()
+
+    def to_json(self) -> str:
+        data = asdict(self)
+        data["at"], data["until"] = self.at.isoformat(), self.until.isoformat()
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, body: str) -> Want:
+        data = json.loads(body)
+        data["at"] = datetime.fromisoformat(data["at"])
+        data["until"] = datetime.fromisoformat(data["until"])
+        data["periods"] = tuple((int(s), float(v)) for s, v in data.get("periods", ()))
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The gateway process that holds a station's socket."""
+
+    gateway: str
+    epoch: int
+    protocol: str
+    since: datetime
+
+
+def want_key(identity: str, evse: int) -> str:
+    return f"want:{identity}:{evse}"
+
+
+def put_wants(wants: Iterable[Want]) -> None:
+    """Make these the wanted limits. Idempotent; the gateway sends only what differs from what is accepted."""
+    pipe = connection().pipeline(transaction=False)
+    some = False
+    for want in wants:
+        some = True
+        life = max(int((want.until - want.at).total_seconds()), 1) + 60
+        pipe.set(want_key(want.identity, want.evse), want.to_json(), ex=life)
+        pipe.publish(WANT_CHANNEL, json.dumps([want.identity, want.evse]))
+    if some:
+        pipe.execute()
+
+
+def get_want(identity: str, evse: int) -> Want | None:
+    body = connection().get(want_key(identity, evse))
+    return Want.from_json(body) if body else None
+
+
+def announce_change(kind: str, pk: int | str) -> None:
+    """Tell every gateway that a record it may hold in memory has changed."""
+    connection().publish(CHANGED_CHANNEL, json.dumps({"kind": kind, "id": pk}))
+
+
+def holder(identity: str) -> Holder | None:
+    return holders([identity]).get(identity)
+
+
+def holders(identities: Iterable[str]) -> dict[str, Holder]:
+    """Which of these stations are connected, and where."""
+    names = list(identities)
+    if not names:
+        return {}
+    found: dict[str, Holder] = {}
+    for name, body in zip(names, connection().mget([f"at:{n}" for n in names]), strict=True):
+        if body:
+            data = json.loads(body)
+            data["since"] = datetime.fromisoformat(data["since"])
+            found[name] = Holder(**data)
+    return found
+
+
+def request(identity: str, action: str, payload: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
+    """Ask a station something in its own dialect, once, and wait for the answer.
+
+    Raises `StationUnreachable`, `CallNotValid`, `CallRefused` or `NoAnswer`. Never repeated by itself.
+    """
+    at = holder(identity)
+    if at is None:
+        raise StationUnreachable(identity)
+    call_id = uuid.uuid4().hex
+    body = json.dumps(
+        {"id": call_id, "identity": identity, "epoch": at.epoch, "action": action, "payload": payload,
+         "timeout_s": timeout_s}
+    )
+    client = connection()
+    client.xadd(f"call:{at.gateway}", {"body": body}, maxlen=CALL_STREAM_LENGTH, approximate=True)
+    # Waiting in short pulls keeps the socket timeout of the shared client small.
+    waited = 0.0
+    while waited < timeout_s + 5:
+        popped = client.blpop([f"reply:{call_id}"], timeout=1)
+        if popped:
+            return _open_reply(json.loads(popped[1]), identity)
+        waited += 1
+    raise NoAnswer(f"{identity} did not answer {action} within {timeout_s:.0f} s")
+
+
+def _open_reply(reply: dict[str, Any], identity: str) -> dict[str, Any]:
+    kind = reply["kind"]
+    if kind == "result":
+        result: dict[str, Any] = reply["result"]
+        return result
+    if kind == "error":
+        raise CallRefused(reply.get("code", ""), reply.get("description", ""), reply.get("details"))
+    if kind == "invalid":
+        raise CallNotValid(reply.get("description", ""))
+    if kind == "unreachable":
+        raise StationUnreachable(identity)
+    raise NoAnswer(reply.get("description", "no answer"))

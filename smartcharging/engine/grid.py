@@ -1,0 +1,102 @@
+"""The tree of circuits: what each node allows, per phase, and the path from a leaf up to the grid connection.
+
+Pure. Any depth; the customer asks for five. A node is named by its index; parents come before children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+Phases = tuple[float, float, float]
+"""Amps (or any number) on the grid's L1, L2, L3."""
+
+NOMINAL_V = 230.0
+
+
+class GridError(ValueError):
+    """The circuits do not form one tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """One node. `limit_a` per phase and `limit_w` bind together; `margin_a` stays free below `limit_a`.
+
+    `fallback_a`: what the EVSEs below may take together per phase when this node's meter is unknown; None means that
+    nothing below may take more than its fail-safe. `metered` says whether a meter is commissioned here at all:
+    an unmetered circuit feeds nothing but what the tree knows.
+    """
+
+    name: str
+    parent: int | None
+    limit_a: Phases
+    limit_w: float | None = None
+    export_limit_w: float | None = None
+    margin_a: float = 0.0
+    fallback_a: float | None = None
+    metered: bool = False
+    key: int | None = None  # database key, for those who store the answer
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Circuits in an order in which each parent stands before its children; index 0 is the grid connection."""
+
+    circuits: tuple[Circuit, ...]
+    _index: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.circuits:
+            raise GridError("a site needs at least one circuit: its grid connection")
+        for i, circuit in enumerate(self.circuits):
+            if (circuit.parent is None) != (i == 0):
+                raise GridError(f"circuit {circuit.name!r}: exactly the first circuit has no parent")
+            if circuit.parent is not None and not 0 <= circuit.parent < i:
+                raise GridError(f"circuit {circuit.name!r}: its parent must come before it")
+            if circuit.name in self._index:
+                raise GridError(f"circuit {circuit.name!r} is named twice")
+            self._index[circuit.name] = i
+
+    @classmethod
+    def build(cls, circuits: Sequence[tuple[Circuit, str | None]]) -> Grid:
+        """Order (circuit, parent name) pairs into a grid. Raises `GridError` on rings, orphans or two roots."""
+        roots = [c.name for c, parent in circuits if parent is None]
+        if len(roots) != 1:
+            raise GridError(f"exactly one circuit has no parent, found {len(roots)}: {', '.join(roots) or 'none'}")
+        ordered: list[Circuit] = []
+        index: dict[str, int] = {}
+        waiting = list(circuits)
+        while waiting:
+            ready = [(c, p) for c, p in waiting if p is None or p in index]
+            if not ready:
+                names = ", ".join(f"{c.name!r} (parent {p!r})" for c, p in waiting)
+                raise GridError(f"these circuits hang on no known parent or form a ring: {names}")
+            for circuit, parent in ready:
+                index[circuit.name] = len(ordered)
+                ordered.append(
+                    Circuit(
+                        name=circuit.name, parent=None if parent is None else index[parent], limit_a=circuit.limit_a,
+                        limit_w=circuit.limit_w, export_limit_w=circuit.export_limit_w, margin_a=circuit.margin_a,
+                        fallback_a=circuit.fallback_a, metered=circuit.metered, key=circuit.key,
+                    )
+                )
+            waiting = [(c, p) for c, p in waiting if c.name not in index]
+        return cls(tuple(ordered))
+
+    def __len__(self) -> int:
+        return len(self.circuits)
+
+    def index(self, name: str) -> int:
+        return self._index[name]
+
+    def path(self, node: int) -> Iterator[int]:
+        """The node itself and everything above it, up to the grid connection."""
+        at: int | None = node
+        while at is not None:
+            yield at
+            at = self.circuits[at].parent
+
+    @cached_property
+    def depth(self) -> int:
+        return max(sum(1 for _ in self.path(i)) for i in range(len(self.circuits)))

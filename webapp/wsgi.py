@@ -1,0 +1,8 @@
+"""Django as a WSGI application: what the composite ASGI app and any WSGI server run."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
+application = get_wsgi_application()
