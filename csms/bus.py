@@ -110,7 +110,7 @@ def put_wants(wants: Iterable[Want]) -> None:
 
 def get_want(identity: str, evse: int) -> Want | None:
     body = connection().get(want_key(identity, evse))
-    return Want.from_json(body) if body else None
+    return Want.from_json(str(body)) if body else None
 
 
 def announce_change(kind: str, pk: int | str) -> None:
@@ -146,8 +146,14 @@ def request(identity: str, action: str, payload: dict[str, Any], timeout_s: floa
         raise StationUnreachable(identity)
     call_id = uuid.uuid4().hex
     body = json.dumps(
-        {"id": call_id, "identity": identity, "epoch": at.epoch, "action": action, "payload": payload,
-         "timeout_s": timeout_s}
+        {
+            "id": call_id,
+            "identity": identity,
+            "epoch": at.epoch,
+            "action": action,
+            "payload": payload,
+            "timeout_s": timeout_s,
+        }
     )
     client = connection()
     client.xadd(f"call:{at.gateway}", {"body": body}, maxlen=CALL_STREAM_LENGTH, approximate=True)

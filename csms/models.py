@@ -12,6 +12,7 @@ from django.contrib.auth.hashers import check_password, make_password
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
@@ -55,34 +56,54 @@ class ChargingStation(models.Model):
         Site, models.CASCADE, related_name="stations", verbose_name=_("site"), null=True, blank=True
     )
     admission = models.CharField(
-        _("admission"), max_length=16, choices=Admission.choices, default=Admission.QUARANTINED,
+        _("admission"),
+        max_length=16,
+        choices=Admission.choices,
+        default=Admission.QUARANTINED,
         help_text=_("an unknown station waits in quarantine until an operator accepts it"),
     )
     password_hash = models.CharField(_("password"), max_length=255, blank=True, editable=False)
     current = models.CharField(_("current"), max_length=2, choices=Current.choices, default=Current.AC)
     wiring = models.JSONField(
-        _("wiring"), default=list, blank=True, validators=[validate_wiring],
+        _("wiring"),
+        default=list,
+        blank=True,
+        validators=[validate_wiring],
         help_text=_("grid phase of each of the station's phases; empty means L1, L2, L3"),
     )
     max_a = models.FloatField(
-        _("maximum current [A]"), default=32, validators=[MinValueValidator(0), MaxValueValidator(1000)],
+        _("maximum current [A]"),
+        default=32,
+        validators=[MinValueValidator(0), MaxValueValidator(1000)],
         help_text=_("per EVSE and phase, at the AC input"),
     )
-    min_a = models.FloatField(_("minimum current [A]"), default=6, validators=[MinValueValidator(0), MaxValueValidator(80)])
+    min_a = models.FloatField(
+        _("minimum current [A]"), default=6, validators=[MinValueValidator(0), MaxValueValidator(80)]
+    )
     max_w = models.FloatField(_("maximum power [W]"), null=True, blank=True, validators=[MinValueValidator(0)])
     station_max_a = models.FloatField(
-        _("station maximum [A]"), null=True, blank=True, help_text=_("for all its EVSEs together"),
+        _("station maximum [A]"),
+        null=True,
+        blank=True,
+        help_text=_("for all its EVSEs together"),
         validators=[MinValueValidator(0)],
     )
     fail_safe_a = models.FloatField(
-        _("fail-safe current [A]"), default=6, validators=[MinValueValidator(0), MaxValueValidator(1000)],
+        _("fail-safe current [A]"),
+        default=6,
+        validators=[MinValueValidator(0), MaxValueValidator(1000)],
         help_text=_("what the station allows each EVSE when nobody tells it otherwise"),
     )
     priority = models.PositiveSmallIntegerField(
-        _("priority of this place"), default=1, validators=[MaxValueValidator(10)], help_text=_("higher goes first")
+        _("priority of this place"),
+        default=1,
+        validators=[MaxValueValidator(10)],
+        help_text=_("higher goes first"),
     )
     quiet = models.BooleanField(
-        _("quiet"), default=False, help_text=_("nothing is sent to it unasked; for laboratories and conformance tests")
+        _("quiet"),
+        default=False,
+        help_text=_("nothing is sent to it unasked; for laboratories and conformance tests"),
     )
     protocol = models.CharField(_("protocol"), max_length=16, blank=True, help_text=_("of the newest connection"))
     vendor = models.CharField(_("vendor"), max_length=100, blank=True)
@@ -94,7 +115,9 @@ class ChargingStation(models.Model):
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True)
     address = models.CharField(_("address"), max_length=64, blank=True, help_text=_("of the newest connection"))
     capabilities = models.JSONField(
-        _("capabilities"), default=dict, blank=True,
+        _("capabilities"),
+        default=dict,
+        blank=True,
         help_text=_("learned or set: rate_unit, max_stack_level, purpose, phases …"),
     )
     counters = models.JSONField(_("repairs and refusals"), default=dict, blank=True)
@@ -212,11 +235,18 @@ class IdToken(models.Model):
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.ACCEPTED)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     group = models.CharField(
-        _("group"), max_length=36, blank=True, help_text=_("tokens of one group may stop each other's transactions")
+        _("group"),
+        max_length=36,
+        blank=True,
+        help_text=_("tokens of one group may stop each other's transactions"),
     )
     driver = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, related_name="id_tokens", verbose_name=_("driver"),
-        null=True, blank=True,
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        related_name="id_tokens",
+        verbose_name=_("driver"),
+        null=True,
+        blank=True,
     )
     label = models.CharField(_("label"), max_length=100, blank=True)
     history = HistoricalRecords()
@@ -225,9 +255,7 @@ class IdToken(models.Model):
         verbose_name = _("id token")
         verbose_name_plural = _("id tokens")
         ordering = ["site", "value"]
-        constraints = [
-            models.UniqueConstraint(models.F("site"), models.functions.Upper("value"), name="token_once_per_site")
-        ]
+        constraints = [models.UniqueConstraint(models.F("site"), Upper("value"), name="token_once_per_site")]
 
     def __str__(self) -> str:
         return self.label or self.value
@@ -243,15 +271,18 @@ class Transaction(models.Model):
     """One charge. Append-only events tell its story; this row is their sum. *Ended* is final."""
 
     transaction_id = models.CharField(_("transaction id"), max_length=64)
-    station = models.ForeignKey(
-        ChargingStation, models.PROTECT, related_name="transactions", verbose_name=_("station")
-    )
+    station = models.ForeignKey(ChargingStation, models.PROTECT, related_name="transactions", verbose_name=_("station"))
     evse = models.ForeignKey(
         EVSE, models.PROTECT, related_name="transactions", verbose_name=_("EVSE"), null=True, blank=True
     )
     connector = models.PositiveSmallIntegerField(_("connector"), default=1)
     id_token = models.ForeignKey(
-        IdToken, models.SET_NULL, related_name="transactions", verbose_name=_("id token"), null=True, blank=True
+        IdToken,
+        models.SET_NULL,
+        related_name="transactions",
+        verbose_name=_("id token"),
+        null=True,
+        blank=True,
     )
     id_token_value = models.CharField(_("token as presented"), max_length=64, blank=True)
     authorized = models.BooleanField(_("authorized"), default=True)
@@ -266,7 +297,10 @@ class Transaction(models.Model):
     last_event_at = models.DateTimeField(_("newest event"), null=True, blank=True)
     last_seq_no = models.IntegerField(_("newest sequence number"), null=True, blank=True)
     start_key = models.CharField(
-        max_length=64, blank=True, editable=False, help_text=_("content of the start, to recognise a repeated one")
+        max_length=64,
+        blank=True,
+        editable=False,
+        help_text=_("content of the start, to recognise a repeated one"),
     )
     remote_start_id = models.BigIntegerField(_("remote start id"), null=True, blank=True)
     flags = models.JSONField(_("flags"), default=list, blank=True, help_text=_("what was strange about it"))
@@ -301,7 +335,12 @@ class TransactionEvent(models.Model):
 
     station = models.ForeignKey(ChargingStation, models.PROTECT, related_name="events", verbose_name=_("station"))
     transaction = models.ForeignKey(
-        Transaction, models.CASCADE, related_name="events", verbose_name=_("transaction"), null=True, blank=True,
+        Transaction,
+        models.CASCADE,
+        related_name="events",
+        verbose_name=_("transaction"),
+        null=True,
+        blank=True,
         help_text=_("empty: an orphan, kept until someone looks at it"),
     )
     kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
@@ -328,7 +367,12 @@ class MeterSample(models.Model):
 
     evse = models.ForeignKey(EVSE, models.CASCADE, related_name="samples", verbose_name=_("EVSE"))
     transaction = models.ForeignKey(
-        Transaction, models.CASCADE, related_name="samples", verbose_name=_("transaction"), null=True, blank=True
+        Transaction,
+        models.CASCADE,
+        related_name="samples",
+        verbose_name=_("transaction"),
+        null=True,
+        blank=True,
     )
     at = models.DateTimeField(_("at"))
     power_w = models.FloatField(_("power [W]"), null=True)
@@ -366,8 +410,16 @@ class StationVariable(models.Model):
         ordering = ["component", "variable"]
         constraints = [
             models.UniqueConstraint(
-                fields=["station", "component", "component_instance", "evse_number", "connector_number",
-                        "variable", "variable_instance", "attribute"],
+                fields=[
+                    "station",
+                    "component",
+                    "component_instance",
+                    "evse_number",
+                    "connector_number",
+                    "variable",
+                    "variable_instance",
+                    "attribute",
+                ],
                 name="variable_once",
             )
         ]

@@ -22,9 +22,7 @@ def sites_of(user: User | AnonymousUser, at_least: str = SiteRole.Role.VIEWER) -
         return Site.objects.all()
     rank = _RANK[SiteRole.Role(at_least)]
     roles = [role for role, r in _RANK.items() if r >= rank]
-    return Site.objects.filter(
-        pk__in=SiteRole.objects.filter(user=user, role__in=roles).values("site_id")
-    )
+    return Site.objects.filter(pk__in=SiteRole.objects.filter(user=user, role__in=roles).values("site_id"))
 
 
 def may(user: User | AnonymousUser, site: Site | int | None, at_least: str) -> bool:

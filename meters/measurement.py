@@ -70,8 +70,7 @@ class Measurement:
         volts = self.voltage_v or (NOMINAL_V, NOMINAL_V, NOMINAL_V)
         if self.power_phase_w is not None:
             a, b, c = (
-                None if p is None else p / (v or NOMINAL_V)
-                for p, v in zip(self.power_phase_w, volts, strict=True)
+                None if p is None else p / (v or NOMINAL_V) for p, v in zip(self.power_phase_w, volts, strict=True)
             )
             return (a, b, c)
         return None
@@ -94,7 +93,7 @@ class Measurement:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
         known = {f.name for f in fields(cls)}
-        values = {k: (tuple(v) if isinstance(v, list) else v) for k, v in data.items() if k in known}
+        values: dict[str, Any] = {k: (tuple(v) if isinstance(v, list) else v) for k, v in data.items() if k in known}
         values["at"] = datetime.fromisoformat(values["at"])
         values["quality"] = Quality(values.get("quality", Quality.GOOD))
         return cls(**values)

@@ -108,11 +108,15 @@ class Device(models.Model):
     invert = models.BooleanField(_("turn signs"), default=False, help_text=_("current transformers face the other way"))
     poll_s = models.FloatField(_("poll interval [s]"), default=1.0, validators=[MinValueValidator(0.2)])
     max_age_s = models.FloatField(
-        _("age limit [s]"), default=5.0, help_text=_("older measurements count as absent"),
+        _("age limit [s]"),
+        default=5.0,
+        help_text=_("older measurements count as absent"),
         validators=[MinValueValidator(1)],
     )
     options = models.JSONField(
-        _("options"), default=dict, blank=True,
+        _("options"),
+        default=dict,
+        blank=True,
         help_text=_("by kind: peak_w (pv), capacity_wh, max_charge_w, max_discharge_w, min_soc, max_soc (battery)"),
     )
     enabled = models.BooleanField(_("enabled"), default=True)

@@ -14,8 +14,10 @@ from meters.models import Device, Site
 
 
 def validate_per_phase(value: object) -> None:
-    ok = isinstance(value, list) and len(value) == 3 and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 10_000 for v in value
+    ok = (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 10_000 for v in value)
     )
     if not ok:
         raise ValidationError(_("Give three numbers, one for each of L1, L2, L3, such as [63, 63, 63]."))
@@ -33,13 +35,24 @@ class Circuit(models.Model):
     limit_w = models.FloatField(_("limit [W]"), null=True, blank=True, validators=[MinValueValidator(0)])
     export_limit_w = models.FloatField(_("export limit [W]"), null=True, blank=True, validators=[MinValueValidator(0)])
     margin_a = models.FloatField(
-        _("margin [A]"), default=0, validators=[MinValueValidator(0)], help_text=_("kept free below the limit")
+        _("margin [A]"),
+        default=0,
+        validators=[MinValueValidator(0)],
+        help_text=_("kept free below the limit"),
     )
     meter = models.ForeignKey(
-        Device, models.SET_NULL, related_name="metered_circuits", verbose_name=_("meter"), null=True, blank=True
+        Device,
+        models.SET_NULL,
+        related_name="metered_circuits",
+        verbose_name=_("meter"),
+        null=True,
+        blank=True,
     )
     fallback_a = models.FloatField(
-        _("fallback [A]"), null=True, blank=True, validators=[MinValueValidator(0)],
+        _("fallback [A]"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
         help_text=_("what the EVSEs below may take together, per phase, when the meter is unknown"),
     )
     history = HistoricalRecords()
@@ -74,7 +87,9 @@ class Feed(models.Model):
     """Which circuit feeds an EVSE or a device. Exactly one of the two is set."""
 
     circuit = models.ForeignKey(Circuit, models.CASCADE, related_name="feeds", verbose_name=_("circuit"))
-    evse = models.OneToOneField(EVSE, models.CASCADE, related_name="feed", verbose_name=_("EVSE"), null=True, blank=True)
+    evse = models.OneToOneField(
+        EVSE, models.CASCADE, related_name="feed", verbose_name=_("EVSE"), null=True, blank=True
+    )
     device = models.OneToOneField(
         Device, models.CASCADE, related_name="feed", verbose_name=_("device"), null=True, blank=True
     )
@@ -128,9 +143,7 @@ class UserProfile(models.Model):
 class TokenProfile(models.Model):
     """The user profile behind an id token."""
 
-    id_token = models.OneToOneField(
-        IdToken, models.CASCADE, related_name="token_profile", verbose_name=_("id token")
-    )
+    id_token = models.OneToOneField(IdToken, models.CASCADE, related_name="token_profile", verbose_name=_("id token"))
     profile = models.ForeignKey(
         UserProfile, models.CASCADE, related_name="token_profiles", verbose_name=_("user profile")
     )
@@ -149,8 +162,12 @@ class Vehicle(models.Model):
     site = models.ForeignKey(Site, models.CASCADE, related_name="vehicles", verbose_name=_("site"))
     name = models.CharField(_("name"), max_length=100)
     driver = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, related_name="vehicles", verbose_name=_("driver"),
-        null=True, blank=True,
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        related_name="vehicles",
+        verbose_name=_("driver"),
+        null=True,
+        blank=True,
     )
     id_token = models.ForeignKey(
         IdToken, models.SET_NULL, related_name="vehicles", verbose_name=_("id token"), null=True, blank=True
@@ -195,7 +212,9 @@ class ChargingGoal(models.Model):
     departure = models.DateTimeField(_("departure"), null=True, blank=True)
     energy_wh = models.FloatField(_("energy [Wh]"), null=True, blank=True, validators=[MinValueValidator(0)])
     range_km = models.FloatField(_("range [km]"), null=True, blank=True, validators=[MinValueValidator(0)])
-    priority = models.PositiveSmallIntegerField(_("priority"), null=True, blank=True, validators=[MaxValueValidator(10)])
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), null=True, blank=True, validators=[MaxValueValidator(10)]
+    )
     mode = models.CharField(_("mode"), max_length=8, choices=Mode.choices, default=Mode.PLAN)
     source = models.CharField(_("source"), max_length=8, choices=Source.choices, default=Source.DEFAULT)
     external_id = models.CharField(_("external id"), max_length=100, blank=True)
@@ -212,7 +231,9 @@ class ChargingGoal(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(
-                fields=["site", "external_id"], condition=~models.Q(external_id=""), name="external_id_once_per_site"
+                fields=["site", "external_id"],
+                condition=~models.Q(external_id=""),
+                name="external_id_once_per_site",
             )
         ]
 
@@ -282,7 +303,9 @@ class Tariff(models.Model):
     export_factor = models.FloatField(_("export factor"), default=0.95)
     export_adder_eur_per_kwh = models.FloatField(_("export adder [EUR/kWh]"), default=-0.01)
     peak_eur_per_kw_month = models.FloatField(
-        _("peak [EUR/kW/month]"), default=4.0, help_text=_("capacity tariff on the month's highest quarter hour")
+        _("peak [EUR/kW/month]"),
+        default=4.0,
+        help_text=_("capacity tariff on the month's highest quarter hour"),
     )
     peak_floor_w = models.FloatField(_("peak floor [W]"), default=2500)
     fixed_price_eur_per_mwh = models.FloatField(
@@ -365,7 +388,12 @@ class GridCommand(models.Model):
     measured_at = models.DateTimeField(_("measured"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
     by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, related_name="+", verbose_name=_("by"), null=True, blank=True
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        related_name="+",
+        verbose_name=_("by"),
+        null=True,
+        blank=True,
     )
     history = HistoricalRecords()
 

@@ -40,6 +40,9 @@ def number(name: str, default: int) -> int:
 
 
 DATA_DIR = Path(os.environ.get("DATA_DIR") or BASE_DIR / ".data").resolve()
+if TESTING:  # each test process has a data directory, a database and a Valkey of its own
+    DATA_DIR = Path(tempfile.gettempdir()) / f"laadplein-tests-{os.getpid()}"
+    DATA_DIR.mkdir(mode=0o700, exist_ok=True)
 WEB_PORT = number("WEB_PORT", 8000)
 OCPP_PORT = number("OCPP_PORT", 9000)
 BIND = os.environ.get("BIND", "127.0.0.1")
@@ -77,12 +80,14 @@ def embedded_redis_socket(data_dir: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"laadplein-{os.getuid()}-{digest}" / "valkey.sock"
 
 
-SECRET_KEY = "tests-only" if TESTING else _secret_key()  # noqa: S105
+SECRET_KEY = "tests-only" if TESTING else _secret_key()
 
 ALLOWED_HOSTS = [h for h in os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",") if h]
 CSRF_TRUSTED_ORIGINS = [o for o in os.environ.get("CSRF_TRUSTED_ORIGINS", "").split(",") if o]
 
-REDIS_URL = os.environ.get("REDIS_URL") or f"unix://{embedded_redis_socket(DATA_DIR)}"
+REDIS_URL = f"unix://{embedded_redis_socket(DATA_DIR)}"
+if not TESTING:
+    REDIS_URL = os.environ.get("REDIS_URL") or REDIS_URL
 MQTT_URL = os.environ.get("MQTT_URL", "")
 
 _database_url = os.environ.get("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'laadplein.sqlite3'}"
@@ -97,6 +102,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
             "PRAGMA cache_size=-20000; PRAGMA journal_size_limit=67108864;"
         ),
     }
+    # A file, so that threads and processes of one test see the same rows.
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "tests.sqlite3")}
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -244,7 +251,10 @@ REST_FRAMEWORK = {
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
     "PAGE_SIZE": 100,
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle", "rest_framework.throttling.AnonRateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
     "DEFAULT_THROTTLE_RATES": {"user": "6000/min", "anon": "60/min"},
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -260,13 +270,21 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
 }
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "cache",
+    }
+}
 if TESTING:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
 # Celery: two queues, so that protection never waits behind planning. Early acknowledgement and `expires` on every
 # periodic tick: with late acknowledgement a moment without the broker ends the worker (kombu 5.7).
-CELERY_BROKER_URL = "redis+socket://" + REDIS_URL.removeprefix("unix://") if REDIS_URL.startswith("unix://") else REDIS_URL
+CELERY_BROKER_URL = (
+    "redis+socket://" + REDIS_URL.removeprefix("unix://") if REDIS_URL.startswith("unix://") else REDIS_URL
+)
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False

