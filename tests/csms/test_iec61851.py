@@ -110,8 +110,17 @@ def test_the_normal_walk_reads_as_a_walk():
 
 @pytest.mark.parametrize(
     ("raw", "offering", "state"),
-    [("C2", False, "C2"), (" c2 ", False, "C2"), ("State B1", False, "B1"), ("B", True, "B2"), ("A", False, "A1")]
-    + [("F1", False, "F"), ("e", False, "E"), ("", False, ""), ("X", True, "")],
+    [
+        ("C2", False, "C2"),
+        (" c2 ", False, "C2"),
+        ("State B1", False, "B1"),
+        ("B", True, "B2"),
+        ("A", False, "A1"),
+        ("F1", False, "F"),
+        ("e", False, "E"),
+        ("", False, ""),
+        ("X", True, ""),
+    ],
 )
 def test_a_raw_state_is_read_as_stations_spell_it(raw: str, offering: bool, state: str):
     assert read(raw, offering=offering) == state
