@@ -1,0 +1,1 @@
+"""Speed and memory as ratios against named peers in the same run. Never part of the product."""

@@ -1,0 +1,30 @@
+"""`make bench`: every figure of the product beside its peer, measured alternately in the same minutes.
+
+    python -m bench [messages] [plan] [latency]     all of them without a word
+
+Machines are shared and noisy: read the ratios, not the seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+import time
+
+SECTIONS = ("messages", "plan", "latency")
+
+
+def main() -> None:
+    asked = [word for word in sys.argv[1:] if not word.startswith("-")] or list(SECTIONS)
+    unknown = [word for word in asked if word not in SECTIONS]
+    if unknown:
+        sys.exit(f"unknown section {unknown[0]!r}; there are: {', '.join(SECTIONS)}")
+    print(f"Python {platform.python_version()}, {platform.machine()}, {time.strftime('%Y-%m-%d %H:%M')} local time")
+    for name in asked:
+        print(f"\n## {name}\n", flush=True)
+        importlib.import_module(f"bench.{name}").run()
+
+
+if __name__ == "__main__":
+    main()
