@@ -192,7 +192,11 @@ class Vehicle(models.Model):
 
 
 class ChargingGoal(models.Model):
-    """What one charge should reach: energy by a departure time. It may wait for its transaction to start."""
+    """What one charge should reach: energy by a departure time, counted from the start of the transaction.
+
+    It may wait for its transaction to start. Of several goals for one transaction the one that counts has
+    `transaction` set; all of them have `asked_for`, so that the next one counts when that one is cancelled.
+    """
 
     class Source(models.TextChoices):
         DRIVER = "driver", _("driver")
@@ -204,6 +208,15 @@ class ChargingGoal(models.Model):
     site = models.ForeignKey(Site, models.CASCADE, related_name="goals", verbose_name=_("site"))
     transaction = models.OneToOneField(
         Transaction, models.CASCADE, related_name="goal", verbose_name=_("transaction"), null=True, blank=True
+    )
+    asked_for = models.ForeignKey(
+        Transaction,
+        models.CASCADE,
+        related_name="goals_asked",
+        verbose_name=_("asked for"),
+        null=True,
+        blank=True,
+        editable=False,
     )
     evse = models.ForeignKey(EVSE, models.CASCADE, related_name="goals", verbose_name=_("EVSE"), null=True, blank=True)
     id_token = models.ForeignKey(
