@@ -33,11 +33,24 @@ class PlanSession:
     priority: int = 1
     mode: Mode = Mode.PLAN
     efficiency: float = 1.0  # share of the energy at the meter that counts towards the goal
+    name: str = ""  # under which its shortfall is reported; empty: its key (one EVSE may see several cars in a day)
+    value_eur_per_kwh: float | None = None  # what a kWh short costs; None: more than any money, by priority class
+    group: int | None = None  # EVSEs of one station share `group_max_w`
+    group_max_w: float | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name or self.key
 
 
 @dataclass(frozen=True)
 class PlanProblem:
-    """Everything the plan depends on."""
+    """Everything the plan depends on.
+
+    `building_w` and `pv_w` are the whole site's and count at the grid connection, spread evenly over the phases.
+    `node_background_w[n]` is what the meter of circuit `n` would see without cars and battery; a circuit without an
+    entry carries the sum of its children's. Entry 0 is not read: the grid connection carries `building_w + pv_w`.
+    """
 
     start: datetime
     slot_s: int
@@ -54,6 +67,9 @@ class PlanProblem:
     export_limit_w: Series | None = None
     node_background_w: Mapping[int, Series] = field(default_factory=dict)  # load below a node, not of cars
     time_limit_s: float = 20.0
+    battery_end_soc: float | None = None  # at least this at the end; never more than can be kept from the start
+    battery_end_eur_per_kwh: float | None = None  # worth of a kWh still stored at the end; None: from the prices
+    early_eur_per_kwh: float = 1e-4  # tie-break per slot: free energy is used at once
 
     @property
     def slots(self) -> int:
@@ -62,7 +78,14 @@ class PlanProblem:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """What to do per slot, what falls short and why, and how far from the optimum at most (`gap`, relative)."""
+    """What to do per slot, what falls short and why, and how far from the optimum at most (`gap`, relative).
+
+    `session_w` is by EVSE key (cars after each other on one EVSE share a series), shortfalls by session label.
+    A reason is one of: `time` (even full power is too little), `power` (car or station take none),
+    `limit:<circuit>[:L1]`, `import_limit`, `group`, `surplus`, `value` (costs more than it is worth), `rule`;
+    limits carry the interval in which they bind: `limit:row 1:L2@2026-01-05T16:00Z/2026-01-05T17:00Z`.
+    `objective_eur` contains what shortfalls were priced at; `cost_eur` is money only: energy and new month peak.
+    """
 
     status: str  # optimal | feasible | fallback
     session_w: Mapping[str, Series]
@@ -76,3 +99,5 @@ class PlanResult:
     solve_s: float
     peak_w: float = 0.0
     binding: tuple[str, ...] = ()  # names of constraints that bind
+    cost_eur: float | None = None
+    notes: tuple[str, ...] = ()  # what was odd in the problem, and why a rule had to do

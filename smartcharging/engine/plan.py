@@ -1,0 +1,421 @@
+"""The plan of a site's coming day: `solve` takes the problem and always returns a plan.
+
+Pure. Goals and hurry come first, money second. The order of the day:
+
+1. sessions are set right (windows inside the horizon, cars after each other on one EVSE, numbers that are numbers);
+2. if some cars are in a hurry, a program without money finds how early they can be served by class, and fixes that;
+3. the program of `program.py` is solved to its optimum;
+4. at negative prices it may pay to burn energy in the battery by charging and discharging at once: then, and only
+   then, those slots get a yes-or-no and the program is solved again;
+5. the answer is judged by `judge.py`, which shares no code with the program; a plan that breaks a bound is not used;
+6. when anything fails, `plan_rule.py` makes the plan: as soon as possible, by class, within the limits.
+
+The minimum power of a car (6 A or nothing) is no constraint here: a slot's power is an energy budget, and the live
+layer, which is exact, spends it at or above the minimum. The program's optimum lies in a corner, so most powers are
+zero or full anyway; the rest is what shaving a peak or sharing a circuit asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from smartcharging.engine import judge, plan_rule, rooms
+from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
+from smartcharging.engine.program import Program
+from smartcharging.engine.rooms import Integers, Rooms
+from smartcharging.engine.snapshot import BatteryState, Mode
+from smartcharging.engine.solver import NoSolution, Solution, minimise, minimise_either_or
+
+HARD_W = 2.0  # a plan that breaks a bound by more is not used
+SHORT_WH = 5.0  # what is missing less than this is not missing
+NOISE_KW = 1e-6
+BOTH_KW = 1e-4
+PRICE_OF_NOTHING = 1e-6
+EITHER_OR_GAP = 1e-4
+STAGE_SHARE = 0.4  # of the time limit, for each of the two extra programs
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a way of planning came to, in kW, before it is judged and explained."""
+
+    status: str
+    session_kw: tuple[Series, ...]
+    battery_kw: Series
+    gap: float | None
+    curtailed_kw: Series | None = None
+    reasons: tuple[str, ...] = ()
+    binding: tuple[str, ...] = ()
+
+
+def solve(problem: PlanProblem, clock: Callable[[], float] | None = None) -> PlanResult:
+    """Plan the horizon. Never raises for what a site may send: what does not add up is noted and planned by rule.
+
+    `clock` (seconds, such as `time.perf_counter`) only serves `solve_s`: the engine has no clock of its own.
+    """
+    began = clock() if clock else 0.0
+    result = _solve(problem)
+    return replace(result, solve_s=clock() - began) if clock else result
+
+
+def _solve(problem: PlanProblem) -> PlanResult:
+    notes: list[str] = []
+    sessions = set_right(problem, notes)
+    battery = plannable_battery(problem.battery, notes)
+    problem = replace(problem, sessions=sessions, battery=battery)
+    trouble = what_is_wrong(problem)
+    if trouble is None:
+        overload_notes(problem, notes)
+        try:
+            answer = optimise(problem)
+            result = finish(problem, answer, notes)
+            broken = judge.judge(problem, result)
+            if broken.worst_w <= HARD_W:
+                return result
+            trouble = f"the optimiser's plan broke {broken.worst_name} by {broken.worst_w:.1f} W"
+        except (NoSolution, FloatingPointError, ArithmeticError) as error:
+            trouble = f"the optimiser found no plan: {error}"
+    else:
+        problem = plan_rule.with_known_numbers(problem)
+    notes.append(trouble)
+    return finish(problem, rule_answer(problem), notes)
+
+
+def rule_answer(problem: PlanProblem) -> Answer:
+    powers = plan_rule.by_rule(problem)
+    return Answer("fallback", powers, np.zeros(problem.slots), None)
+
+
+# Setting right what is asked
+
+
+def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]:
+    """Sessions whose numbers can be planned with: every oddity becomes the nearest harmless thing, and a note."""
+    free_from: dict[str, int] = {}
+    out: dict[int, PlanSession] = {}
+    order = sorted(range(len(problem.sessions)), key=lambda i: problem.sessions[i].first_slot)
+    for i in order:
+        s = problem.sessions[i]
+        first = min(max(s.first_slot, free_from.get(s.key, 0), 0), problem.slots)
+        last = min(max(s.last_slot, first), problem.slots)
+        free_from[s.key] = last
+        if first > max(s.first_slot, 0):
+            notes.append(f"session {s.label}: starts when the EVSE is free, slot {first}")
+        node = s.node
+        if not 0 <= node < len(problem.grid):
+            notes.append(f"session {s.label}: unknown circuit {s.node}; planned at the grid connection")
+            node = 0
+        max_w = s.max_w
+        if not np.isfinite(max_w) or max_w < 0:
+            notes.append(f"session {s.label}: its maximum power is {s.max_w}; planned with none")
+            max_w = 0.0
+        efficiency = s.efficiency if np.isfinite(s.efficiency) and 0 < s.efficiency <= 1 else 1.0
+        most_wh = max_w * efficiency * (last - first) * problem.slot_s / 3600
+        energy = s.energy_wh
+        if not np.isfinite(energy):  # as much as possible
+            energy = most_wh
+        value = s.value_eur_per_kwh if s.value_eur_per_kwh is None or np.isfinite(s.value_eur_per_kwh) else None
+        out[i] = replace(
+            s,
+            node=node,
+            phases=s.phases if any(s.phases) else (True, True, True),
+            first_slot=first,
+            last_slot=last,
+            max_w=max_w,
+            energy_wh=max(energy, 0.0),
+            efficiency=efficiency,
+            value_eur_per_kwh=value,
+        )
+    return tuple(out[i] for i in range(len(problem.sessions)))
+
+
+def plannable_battery(battery: BatteryState | None, notes: list[str]) -> BatteryState | None:
+    """A battery whose charge is unknown rests."""
+    if battery is None:
+        return None
+    numbers = (battery.soc, battery.capacity_wh, battery.max_charge_w, battery.max_discharge_w, battery.efficiency)
+    if any(n is None or not np.isfinite(n) or n < 0 for n in numbers) or not battery.capacity_wh:
+        notes.append(f"battery {battery.key}: state of charge or size unknown; it rests")
+        return None
+    efficiency = battery.efficiency if 0 < battery.efficiency <= 1 else 0.95
+    return replace(battery, efficiency=efficiency, wear_eur_per_kwh=max(0.0, battery.wear_eur_per_kwh))
+
+
+def what_is_wrong(problem: PlanProblem) -> str | None:
+    """The first series that cannot be planned with, by name."""
+    series: dict[str, Series | None] = {
+        "building_w": problem.building_w,
+        "pv_w": problem.pv_w,
+        "import_eur_per_kwh": problem.import_eur_per_kwh,
+        "export_eur_per_kwh": problem.export_eur_per_kwh,
+        "import_limit_w": problem.import_limit_w,
+        "export_limit_w": problem.export_limit_w,
+        **{f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()},
+    }
+    if problem.slots == 0:
+        return "the horizon has no slots"
+    for name, values in series.items():
+        if values is None:
+            continue
+        if np.shape(values) != (problem.slots,):
+            return f"{name} has {np.size(values)} values for {problem.slots} slots"
+        limit = name.endswith("limit_w")
+        if np.isnan(values).any() or (not limit and not np.isfinite(values).all()):
+            return f"{name} has values that are no numbers"
+    if (problem.pv_w > 0).any():
+        return "pv_w is above zero: production is negative"
+    if not (np.isfinite(problem.month_peak_w) and np.isfinite(problem.peak_eur_per_kw)):
+        return "the month's peak or its price is no number"
+    return None
+
+
+def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
+    """Say where the building alone is above a limit: no plan for cars can lower that."""
+    room = Rooms.of(problem).room.min(axis=1)
+    for n in np.flatnonzero((room < -NOISE_KW).any(axis=1)):
+        slots = np.flatnonzero(room[n] < -NOISE_KW)
+        most = -room[n].min()
+        when = interval(problem, int(slots[0]), int(slots[-1]) + 1)
+        notes.append(
+            f"circuit {problem.grid.circuits[n].name}: expected load without cars is up to {most:.1f} kW "
+            f"above its limit in {when}"
+        )
+
+
+# Optimising
+
+
+def optimise(problem: PlanProblem) -> Answer:
+    program = Program(problem)
+    lp = program.build(program.money)
+    hurry: Solution | None = None
+    if program.fast[program.session].any():
+        hurry = minimise(program.build(program.haste), STAGE_SHARE * problem.time_limit_s)
+        cells = program.part("p")
+        hurried = program.fast[program.session]
+        fixed = np.clip(hurry.values[cells][hurried], 0.0, lp.upper[cells][hurried])
+        lp.lower[cells][hurried] = fixed
+        lp.upper[cells][hurried] = fixed
+    solution = minimise(lp, problem.time_limit_s)
+    values, gap = solution.values, 0.0
+    if problem.battery is not None:
+        charge, discharge = values[program.part("c")], values[program.part("d")]
+        both = (charge > BOTH_KW) & (discharge > BOTH_KW)
+        if both.any():
+            slots = np.flatnonzero(both | (problem.import_eur_per_kwh < 0))
+            pairs = np.column_stack((program.at("c", slots), program.at("d", slots)))
+            bound = solution.bound
+            try:
+                values, better = minimise_either_or(lp, pairs, STAGE_SHARE * problem.time_limit_s, EITHER_OR_GAP)
+                bound = max(bound, better)
+            except NoSolution:
+                pass  # the net of both is still a plan, only not proven best
+            values = one_direction(program, values)
+            reached = float(lp.cost @ values)
+            gap = max(0.0, reached - bound) / max(abs(reached), 1e-9)
+    cells_kw = values[program.part("p")]
+    powers = spread(program, np.where(cells_kw > NOISE_KW, cells_kw, 0.0))
+    battery = values[program.part("c")] - values[program.part("d")] if problem.battery else np.zeros(problem.slots)
+    curtailed = np.zeros(problem.slots)
+    curtailed[program.curtail_slots] = values[program.part("w")]
+    reasons = why_short(program, solution)
+    if hurry is not None:  # what a car in a hurry gets was settled there
+        reasons = [
+            a if fast else b for a, b, fast in zip(why_short(program, hurry), reasons, program.fast, strict=True)
+        ]
+    return Answer(
+        "optimal" if gap <= EITHER_OR_GAP else "feasible",
+        powers,
+        np.where(np.abs(battery) > NOISE_KW, battery, 0.0),
+        gap,
+        curtailed_kw=curtailed,
+        reasons=tuple(reasons),
+        binding=what_binds(program, solution),
+    )
+
+
+def one_direction(program: Program, values: Series) -> Series:
+    """Charge and discharge at once become their net, with the same stored energy: never more load, never infeasible
+    at import; what no longer burns is not imported (or, with no import, is held back or exported)."""
+    battery = program.problem.battery
+    assert battery is not None
+    out = values.copy()
+    charge, discharge = values[program.part("c")], values[program.part("d")]
+    stored = battery.efficiency * charge - discharge / battery.efficiency
+    new_charge = np.maximum(stored, 0) / battery.efficiency
+    new_discharge = np.maximum(-stored, 0) * battery.efficiency
+    less = (charge - discharge) - (new_charge - new_discharge)
+    out[program.part("c")], out[program.part("d")] = new_charge, new_discharge
+    taken = np.minimum(less, out[program.part("x")])
+    out[program.part("x")] -= taken
+    out[program.part("y")] += less - taken
+    return out
+
+
+def spread(program: Program, cells: Series) -> tuple[Series, ...]:
+    """Cells as one row of slots per session."""
+    dense = np.zeros((program.count, program.slots))
+    dense[program.session, program.slot] = cells
+    return tuple(dense)
+
+
+# Explaining
+
+
+def what_binds(program: Program, solution: Solution) -> tuple[str, ...]:
+    """Names of the constraints where more room would change the plan."""
+    names: dict[str, None] = {}
+    above = 0
+    for rows in program.constraints:
+        if not rows.equal:
+            active = np.flatnonzero(np.abs(solution.row_price[above : above + rows.count]) > PRICE_OF_NOTHING)
+            if rows.label_of is not None:
+                names.update(dict.fromkeys(rows.label[k] for k in np.unique(rows.label_of[active])))
+            elif active.size:
+                names[rows.name] = None
+        above += rows.count
+    called, called_in = program.import_names
+    full = np.abs(solution.upper_price[program.part("x")]) > PRICE_OF_NOTHING
+    names.update(dict.fromkeys(called[k] for k in np.unique(called_in[full])))
+    if (np.abs(solution.upper_price[program.part("y")]) > PRICE_OF_NOTHING).any():
+        names["export_limit"] = None
+    return tuple(names)
+
+
+def why_short(program: Program, solution: Solution) -> list[str]:
+    """For each session the cause of its shortfall; empty where it has none."""
+    values = solution.values
+    short = values[program.part("u")]
+    reasons = [""] * program.count
+    missing = short * 1000 > SHORT_WH
+    if not missing.any():
+        return reasons
+    capacity = np.bincount(program.session, program.cell_max_kw, minlength=program.count)
+    by_time = np.maximum(program.wanted_kwh - capacity * program.efficiency * program.slot_h, 0.0)
+    names, weighed, first, last = _holding_back(program, solution)
+    for i in np.flatnonzero(missing):
+        session = program.problem.sessions[i]
+        if session.max_w <= 0:
+            reasons[i] = "power"
+        elif short[i] - by_time[i] <= max(SHORT_WH / 1000, 0.01 * short[i]):
+            reasons[i] = "time"
+        elif session.mode is Mode.SURPLUS:
+            reasons[i] = "surplus"
+        elif weighed[i].any():
+            k = int(weighed[i].argmax())
+            reasons[i] = f"{names[k]}@{interval(program.problem, int(first[i, k]), int(last[i, k]) + 1)}"
+        else:
+            reasons[i] = "value"
+    return reasons
+
+
+def _holding_back(program: Program, solution: Solution) -> tuple[list[str], Series, Integers, Integers]:
+    """What keeps cells below their maximum: names of limits, and for each session and name the summed price of the
+    limit's rows with the first and last slot."""
+    cell_kw = solution.values[program.part("p")]
+    held = cell_kw < program.cell_max_kw - BOTH_KW
+    called, called_in = program.import_names
+    names = list(called)
+    price = np.abs(solution.upper_price[program.part("x")])
+    cells = np.flatnonzero(held & (price[program.slot] > PRICE_OF_NOTHING))
+    found = [(program.session[cells], called_in[program.slot[cells]], program.slot[cells], price[program.slot[cells]])]
+    above = 0
+    for rows in program.constraints:
+        prices = np.abs(solution.row_price[above : above + rows.count])
+        above += rows.count
+        if rows.equal or rows.name == "month_peak":
+            continue
+        start = len(names)
+        names.extend(rows.label or (rows.name,))
+        label = np.zeros(rows.count, dtype=np.int64) if rows.label_of is None else rows.label_of
+        touching = (rows.column < program.width_of("p")) & (prices[rows.row] > PRICE_OF_NOTHING)
+        row, column = rows.row[touching], rows.column[touching]
+        kept = held[column]
+        row, column = row[kept], column[kept]
+        found.append((program.session[column], start + label[row], program.slot[column], prices[row]))
+    session, name, slot, weight = (np.concatenate(part) for part in zip(*found, strict=True))
+    shape = (program.count, len(names))
+    weighed = np.zeros(shape)
+    np.add.at(weighed, (session, name), weight)
+    first = np.full(shape, program.slots, dtype=np.int64)
+    np.minimum.at(first, (session, name), slot)
+    last = np.zeros(shape, dtype=np.int64)
+    np.maximum.at(last, (session, name), slot)
+    return names, weighed, first, last
+
+
+def interval(problem: PlanProblem, first: int, last: int) -> str:
+    """Slots [first, last) as an ISO 8601 interval in UTC."""
+
+    def at(slot: int) -> str:
+        moment: datetime = problem.start + timedelta(seconds=slot * problem.slot_s)
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+    return f"{at(first)}/{at(last)}"
+
+
+# The answer
+
+
+def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> PlanResult:
+    """Everything a plan says, computed from the powers alone."""
+    slots, h = problem.slots, problem.slot_s / 3600
+    cars = np.zeros(slots)
+    session_w: dict[str, Series] = {}
+    shortfall: dict[str, float] = {}
+    reason: dict[str, str] = {}
+    for i, (session, power) in enumerate(zip(problem.sessions, answer.session_kw, strict=True)):
+        cars += power
+        session_w[session.key] = session_w.get(session.key, 0.0) + power * 1000
+        short = max(0.0, session.energy_wh - session.efficiency * h * float(power.sum()) * 1000)
+        short = short if short > SHORT_WH else 0.0
+        shortfall[session.label] = shortfall.get(session.label, 0.0) + short
+        if short:
+            said = answer.reasons[i] if answer.reasons else ""
+            reason[session.label] = said or _rule_reason(problem, session)
+    pv = pv_left(problem, (cars + answer.battery_kw) * 1000, answer.curtailed_kw)
+    grid = problem.building_w + pv + (cars + answer.battery_kw) * 1000
+    result = PlanResult(
+        status=answer.status,
+        session_w=session_w,
+        battery_w=answer.battery_kw * 1000,
+        grid_w=grid,
+        pv_w=pv,
+        shortfall_wh=shortfall,
+        shortfall_reason=reason,
+        objective_eur=None,
+        gap=answer.gap,
+        solve_s=0.0,
+        peak_w=max(float(grid.max(initial=0.0)), problem.month_peak_w),
+        binding=answer.binding,
+        notes=tuple(notes),
+    )
+    priced = judge.judge(problem, result)
+    return replace(result, objective_eur=priced.objective_eur, cost_eur=priced.cost_eur)
+
+
+def pv_left(problem: PlanProblem, load_w: Series, curtailed_kw: Series | None) -> Series:
+    """PV after curtailment: as the program chose (a rule holds back what would be exported at a loss), and in any
+    case as much as the export limit asks."""
+    net = problem.building_w + load_w
+    export_w = np.maximum(rooms.export_limit_kw(problem) * 1000, -problem.building_w)
+    if curtailed_kw is None:
+        at_a_loss = problem.export_eur_per_kwh < 0
+        held = np.where(at_a_loss, np.maximum(-(net + problem.pv_w), 0.0), 0.0)
+    else:
+        held = curtailed_kw * 1000
+    held = np.maximum(held, -(net + problem.pv_w) - export_w)
+    left: Series = problem.pv_w + np.clip(held, 0.0, -problem.pv_w)
+    return left
+
+
+def _rule_reason(problem: PlanProblem, session: PlanSession) -> str:
+    window = session.last_slot - session.first_slot
+    most_wh = session.max_w * session.efficiency * window * problem.slot_s / 3600
+    if session.max_w <= 0:
+        return "power"
+    return "time" if most_wh < session.energy_wh - SHORT_WH else "rule"

@@ -1,0 +1,485 @@
+"""The plan as a linear program: what may be decided, what it costs, and what must hold.
+
+Pure. Each constraint is one function that returns its rows; none loops over sessions × slots.
+Units inside: kW, kWh, EUR.
+
+    p  power of a session in a slot of its window (a "cell")      w  PV curtailed
+    u  energy a session falls short of                            x  import of the connection, y  export
+    c, d, e  battery: charge, discharge, stored at slot's end     P  how far the month's peak is raised
+    o  load above a limit that is not ours to lower (the building alone); the battery relieves it where it can
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from smartcharging.engine import rooms, worth
+from smartcharging.engine.problem import PlanProblem, Series
+from smartcharging.engine.rooms import KINDS, L1, WATTS, Integers, Rooms
+from smartcharging.engine.snapshot import Mode
+
+TINY_EUR_PER_KWH = 1e-6
+TOLERANCE_KW = 1e-7
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sparse rows `matrix · columns ≤ rhs` (or `=`), as triplets, each row with its slot and what it is called."""
+
+    name: str
+    row: Integers
+    column: Integers
+    value: Series
+    rhs: Series
+    slot: Integers
+    label: tuple[str, ...] = ()  # one per distinct constraint …
+    label_of: Integers | None = None  # … and which of them each row is; None: all are `name`
+    equal: bool = False
+
+    @property
+    def count(self) -> int:
+        return int(self.rhs.shape[0])
+
+
+def stack(
+    *parts: tuple[Integers | NDArray[np.intp], Integers | int, Series | float],
+) -> tuple[Integers, Integers, Series]:
+    """Triplets of several (rows, columns, values) parts; a single column or value stands for all rows of its part."""
+    row = np.concatenate([np.asarray(r, dtype=np.int64) for r, _, _ in parts])
+    column = np.concatenate([np.broadcast_to(np.asarray(c, dtype=np.int64), np.shape(r)) for r, c, _ in parts])
+    value = np.concatenate([np.broadcast_to(np.asarray(v, dtype=np.float64), np.shape(r)) for r, _, v in parts])
+    return row, column, value
+
+
+@dataclass(frozen=True)
+class LinearProgram:
+    """minimise cost · z  subject to  matrix · z (=, ≤) rhs,  lower ≤ z ≤ upper; equalities stand first."""
+
+    cost: Series
+    matrix: sp.csr_matrix
+    rhs: Series
+    equalities: int
+    lower: Series
+    upper: Series
+
+
+class Program:
+    """The columns of one problem, and the numbers every constraint reads."""
+
+    def __init__(self, problem: PlanProblem) -> None:
+        self.problem = problem
+        self.slots = problem.slots
+        self.slot_h = problem.slot_s / 3600
+        self.count = len(problem.sessions)
+        self.t = np.arange(self.slots, dtype=np.int64)
+        self.rooms = Rooms.of(problem)
+        self.background = self.rooms.background[0]
+        self._cells()
+        self._curtailment()
+        self._trim_tree()
+        self._columns()
+
+    def _cells(self) -> None:
+        sessions = self.problem.sessions
+        first = np.array([s.first_slot for s in sessions], dtype=np.int64)
+        length = np.array([s.last_slot - s.first_slot for s in sessions], dtype=np.int64)
+        self.session = np.repeat(np.arange(self.count, dtype=np.int64), length)
+        starts = np.cumsum(length) - length
+        self.first_cell = starts
+        self.age = np.arange(self.session.shape[0], dtype=np.int64) - starts[self.session]  # slots since plug-in
+        self.slot = first[self.session] + self.age
+        self.max_kw = np.array([s.max_w for s in sessions], dtype=np.float64) / 1000
+        self.wanted_kwh = np.array([s.energy_wh for s in sessions], dtype=np.float64) / 1000
+        self.efficiency = np.array([s.efficiency for s in sessions], dtype=np.float64)
+        self.node = np.array([s.node for s in sessions], dtype=np.int64)
+        self.surplus = np.array([s.mode is Mode.SURPLUS for s in sessions], dtype=bool)
+        self.fast = np.array([s.mode is Mode.FAST for s in sessions], dtype=bool)
+        self.weight = rooms.weights(self.problem)
+        self.cell_max_kw = self.max_kw[self.session]
+
+    def _curtailment(self) -> None:
+        """PV may be held back only where its energy is worth less than nothing or has nowhere to go."""
+        building = self.problem.building_w / 1000
+        self.pv_kw = -self.problem.pv_w / 1000
+        self.export_kw = np.maximum(rooms.export_limit_kw(self.problem), -building)
+        worthless = worth.export_prices(self.problem) < 0
+        too_much = -self.background > self.export_kw
+        self.curtail_slots = np.flatnonzero((self.pv_kw > 0) & (worthless | too_much))
+        self.curtailable_kw = np.zeros(self.slots)
+        self.curtailable_kw[self.curtail_slots] = self.pv_kw[self.curtail_slots]
+
+    def _trim_tree(self) -> None:
+        """Find the rows that can bind: from the leaves up, what the cars below could take at most against the room.
+
+        Where all cars below are balanced over the phases, the tightest of watts and amps stands for all four kinds.
+        """
+        circuits = self.problem.grid.circuits
+        battery = self.problem.battery
+        nodes, slots = len(circuits), self.slots
+        self.on_battery_path = np.zeros(nodes, dtype=bool)
+        if battery is not None:
+            self.on_battery_path[list(self.problem.grid.path(battery.node))] = True
+        charge = battery.max_charge_w / 1000 if battery else 0.0
+        discharge = battery.max_discharge_w / 1000 if battery else 0.0
+
+        key = self.node[self.session] * slots + self.slot
+        could = np.empty((nodes, KINDS, slots))
+        for kind in range(KINDS):
+            load = np.bincount(key, self.cell_max_kw * self.weight[self.session, kind], minlength=nodes * slots)
+            could[:, kind] = load.reshape(nodes, slots)
+        uneven = np.zeros(nodes, dtype=bool)
+        uneven[self.node[(self.weight != 1).any(axis=1)]] = True
+
+        room = self.rooms.room.copy()
+        tightest = room.argmin(axis=1)  # circuit, slot → kind
+        needed = np.zeros((nodes, KINDS, slots), dtype=bool)
+        for n in range(nodes - 1, -1, -1):
+            relief = discharge if self.on_battery_path[n] else 0.0
+            most = could[n] + (charge if self.on_battery_path[n] else 0.0)
+            if n == 0:
+                most = most + self.curtailable_kw
+            if not uneven[n]:
+                room[n, WATTS] = room[n].min(axis=0)
+                needed[n, WATTS] = most[WATTS] > room[n, WATTS] + TOLERANCE_KW
+                allowed = np.minimum(could[n], np.maximum(room[n, WATTS] + relief, 0))
+            else:
+                needed[n] = most > room[n] + TOLERANCE_KW
+                allowed = np.minimum(could[n], np.maximum(room[n] + relief, 0))
+            parent = circuits[n].parent
+            if parent is not None:
+                could[parent] += allowed
+                uneven[parent] |= uneven[n]
+        self.uneven = uneven
+        self.room = room
+        self.tightest = tightest
+        self.could_kw = could[0, WATTS]
+        # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
+        self.import_room_kw = self.background + np.minimum(room[0, WATTS], room[0, L1:].mean(axis=0))
+        needed[0, WATTS] = False
+        self.needed = needed
+
+    def _columns(self) -> None:
+        problem = self.problem
+        battery = problem.battery
+        self.charge_kw = battery.max_charge_w / 1000 if battery else 0.0
+        self.discharge_kw = battery.max_discharge_w / 1000 if battery else 0.0
+        # Where the building alone is above the limit, only that much overload may exist.
+        excess = np.maximum(self.background - self.import_room_kw, 0)
+        self.over_slots = np.flatnonzero(excess > TOLERANCE_KW)
+        self.excess_kw = excess
+        self.import_max_kw = self.import_room_kw + excess
+        month_peak = problem.month_peak_w / 1000
+        could_import = np.minimum(self.background + self.could_kw + self.charge_kw, self.import_max_kw)
+        could_import += self.curtailable_kw
+        priced = problem.peak_eur_per_kw > 0
+        self.peak_slots = np.flatnonzero(priced & (could_import > month_peak + TOLERANCE_KW))
+        self.offset: dict[str, int] = {}
+        position = 0
+        for name, width in (
+            ("p", self.session.shape[0]),
+            ("u", self.count),
+            ("c", self.slots if battery else 0),
+            ("d", self.slots if battery else 0),
+            ("e", self.slots if battery else 0),
+            ("w", self.curtail_slots.shape[0]),
+            ("x", self.slots),
+            ("y", self.slots),
+            ("P", 1 if self.peak_slots.size else 0),
+            ("o", self.over_slots.shape[0]),
+        ):
+            self.offset[name] = position
+            setattr(self, f"_{name}", slice(position, position + width))
+            position += width
+        self.width = position
+
+    def part(self, name: str) -> slice:
+        """The columns of one kind."""
+        found: slice = getattr(self, f"_{name}")
+        return found
+
+    @cached_property
+    def import_names(self) -> tuple[tuple[str, ...], Integers]:
+        """What limits import, and which of them does in each slot: operator and contract, or the connection's fuses."""
+        root = self.problem.grid.circuits[0]
+        names = ("import_limit", *(f"limit:{root.name}{suffix}" for suffix in rooms.KIND_NAMES))
+        kind = 1 + self.tightest[0]
+        if self.problem.import_limit_w is not None:
+            own = np.inf if root.limit_w is None else root.limit_w
+            kind = np.where((kind == 1) & (self.problem.import_limit_w < own), 0, kind)
+        return names, kind
+
+    def width_of(self, name: str) -> int:
+        part = self.part(name)
+        return int(part.stop - part.start)
+
+    def at(self, name: str, index: Integers | NDArray[np.intp]) -> Integers:
+        return np.asarray(self.offset[name] + index, dtype=np.int64)
+
+    # What it costs
+
+    @cached_property
+    def money(self) -> Series:
+        """Energy, wear, peak, what is left in the battery, shortfalls, and the preference for early charging."""
+        problem, h = self.problem, self.slot_h
+        cost = np.zeros(self.width)
+        cost[self.part("p")] = problem.early_eur_per_kwh * self.slot * h
+        wanting = self.surplus[self.session]
+        if wanting.any():
+            cost[self.part("p")][wanting] -= (
+                worth.surplus_values(problem)[self.slot[wanting]] * self.efficiency[self.session[wanting]] * h
+            )
+        values = worth.goal_values(problem)
+        cost[self.part("u")] = values
+        if problem.battery is not None:
+            wear = max(problem.battery.wear_eur_per_kwh, TINY_EUR_PER_KWH)
+            cost[self.part("c")] = cost[self.part("d")] = wear * h
+            cost[self.part("e")][-1] = -worth.stored_value(problem)
+        cost[self.part("w")] = TINY_EUR_PER_KWH * h
+        cost[self.part("x")] = problem.import_eur_per_kwh * h
+        cost[self.part("y")] = -worth.export_prices(problem) * h
+        cost[self.part("P")] = problem.peak_eur_per_kw
+        cost[self.part("o")] = worth.overload_value(problem) * h
+        return cost
+
+    @cached_property
+    def haste(self) -> Series:
+        """No money at all: goals by their class, and every slot that a car in a hurry waits."""
+        cost = np.zeros(self.width)
+        values = worth.goal_values(self.problem)
+        least = float(values[values > 0].min(initial=np.inf))
+        relative = values / least if np.isfinite(least) else values
+        cost[self.part("u")] = relative
+        hurried = self.fast[self.session]
+        per_slot = 0.25 / max(self.slots, 1)
+        share = self.efficiency[self.session[hurried]] * relative[self.session[hurried]]
+        cost[self.part("p")][hurried] = per_slot * self.age[hurried] * self.slot_h * share
+        cost[self.part("o")] = worth.OVERLOAD_RATIO * max(float(relative.max(initial=0.0)), 1.0) * self.slot_h
+        return cost
+
+    # What each may be at least and at most
+
+    @cached_property
+    def bounds(self) -> tuple[Series, Series]:
+        lower = np.zeros(self.width)
+        upper = np.full(self.width, np.inf)
+        upper[self.part("p")] = self.cell_max_kw
+        upper[self.part("u")] = self.wanted_kwh
+        self._battery_bounds(lower, upper)
+        upper[self.part("w")] = self.pv_kw[self.curtail_slots]
+        upper[self.part("x")] = np.maximum(self.import_max_kw, 0)
+        upper[self.part("y")] = self.export_kw
+        upper[self.part("o")] = self.excess_kw[self.over_slots]
+        return lower, upper
+
+    def _battery_bounds(self, lower: Series, upper: Series) -> None:
+        """Power and stored energy. A battery found outside its band may stay where it is, never move further out."""
+        battery = self.problem.battery
+        if battery is None:
+            return
+        assert battery.soc is not None  # a battery of unknown charge is not planned with
+        capacity = battery.capacity_wh / 1000
+        now = battery.soc * capacity
+        upper[self.part("c")] = self.charge_kw
+        upper[self.part("d")] = self._discharge_room(self.discharge_kw)
+        lower[self.part("e")] = min(battery.min_soc * capacity, now)
+        upper[self.part("e")] = max(battery.max_soc * capacity, now)
+        if self.problem.battery_end_soc is not None:
+            lower[self.part("e")][-1] = max(
+                lower[self.part("e")][-1], min(self.problem.battery_end_soc * capacity, now)
+            )
+
+    def _discharge_room(self, most: float) -> Series:
+        """A circuit above the battery carries its discharge backwards: at most its fuse and what is used there."""
+        room = np.full(self.slots, most)
+        assert self.problem.battery is not None
+        for n in self.problem.grid.path(self.problem.battery.node):
+            if n == 0:
+                break  # the connection's own export is column y
+            export = self.problem.grid.circuits[n].export_limit_w
+            back = self.rooms.limit[n].min(axis=0)
+            if export is not None:
+                back = np.minimum(back, export / 1000)
+            room = np.minimum(room, np.maximum(back + self.rooms.background[n], 0))
+        return room
+
+    # What must hold
+
+    def build(self, cost: Series) -> LinearProgram:
+        """The whole program with this cost. The matrix is built once for all costs."""
+        lower, upper = self.bounds
+        matrix, rhs, equalities = self._matrix
+        return LinearProgram(cost, matrix, rhs, equalities, lower.copy(), upper.copy())
+
+    @cached_property
+    def constraints(self) -> tuple[Rows, ...]:
+        found = (
+            energy_goals(self),
+            power_balance(self),
+            battery_store(self),
+            import_limit(self),
+            month_peak(self),
+            circuit_limits(self),
+            station_groups(self),
+            surplus_only(self),
+        )
+        return tuple(rows for rows in found if rows is not None and rows.count)
+
+    @cached_property
+    def _matrix(self) -> tuple[sp.csr_matrix, Series, int]:
+        parts = self.constraints
+        heights = np.cumsum([0, *(rows.count for rows in parts)])
+        row = np.concatenate([rows.row + above for rows, above in zip(parts, heights, strict=False)])
+        column = np.concatenate([rows.column for rows in parts])
+        value = np.concatenate([rows.value for rows in parts])
+        matrix = sp.csr_matrix((value, (row, column)), shape=(int(heights[-1]), self.width))
+        equalities = sum(rows.count for rows in parts if rows.equal)
+        return matrix, np.concatenate([rows.rhs for rows in parts]), equalities
+
+
+def energy_goals(program: Program) -> Rows:
+    """What a session gets and what it falls short of together are what it wants."""
+    session = program.session
+    cells = np.arange(session.shape[0])
+    each = np.arange(program.count)
+    row, column, value = stack(
+        (session, program.at("p", cells), program.efficiency[session] * program.slot_h),
+        (each, program.at("u", each), 1.0),
+    )
+    return Rows("goal", row, column, value, program.wanted_kwh, np.zeros(program.count, dtype=np.int64), equal=True)
+
+
+def power_balance(program: Program) -> Rows:
+    """Cars, battery, building, PV and the connection add up to nothing in every slot."""
+    t = program.t
+    parts = [
+        (program.slot, program.at("p", np.arange(program.slot.shape[0])), 1.0),
+        (program.curtail_slots, program.at("w", np.arange(program.curtail_slots.shape[0])), 1.0),
+        (t, program.at("x", t), -1.0),
+        (t, program.at("y", t), 1.0),
+    ]
+    if program.problem.battery is not None:
+        parts += [(t, program.at("c", t), 1.0), (t, program.at("d", t), -1.0)]
+    row, column, value = stack(*parts)
+    return Rows("balance", row, column, value, -program.background, t, equal=True)
+
+
+def battery_store(program: Program) -> Rows | None:
+    """Stored energy follows from charge and discharge, each with its one-way loss."""
+    battery = program.problem.battery
+    if battery is None:
+        return None
+    assert battery.soc is not None
+    t, h, efficiency = program.t, program.slot_h, battery.efficiency
+    row, column, value = stack(
+        (t, program.at("e", t), 1.0),
+        (t[1:], program.at("e", t[:-1]), -1.0),
+        (t, program.at("c", t), -efficiency * h),
+        (t, program.at("d", t), h / efficiency),
+    )
+    start = np.zeros(program.slots)
+    start[:1] = battery.soc * battery.capacity_wh / 1000
+    return Rows("store", row, column, value, start, t, equal=True)
+
+
+def import_limit(program: Program) -> Rows | None:
+    """Where the building alone is above the limit, whatever stays above it is counted (and dearly priced)."""
+    over = program.over_slots
+    if not over.size:
+        return None
+    each = np.arange(over.shape[0])
+    row, column, value = stack((each, program.at("x", over), 1.0), (each, program.at("o", each), -1.0))
+    names, name_of = program.import_names
+    return Rows("import_limit", row, column, value, program.import_room_kw[over], over, names, name_of[over])
+
+
+def month_peak(program: Program) -> Rows | None:
+    """The month's highest quarter hour so far is free; only what lies above it costs."""
+    slots = program.peak_slots
+    if not slots.size:
+        return None
+    each = np.arange(slots.shape[0])
+    row, column, value = stack((each, program.at("x", slots), 1.0), (each, program.offset["P"], -1.0))
+    return Rows("month_peak", row, column, value, np.full(slots.shape[0], program.problem.month_peak_w / 1000), slots)
+
+
+def circuit_limits(program: Program) -> Rows | None:
+    """No circuit carries more than its watts and its amps on any phase: rows only where they can bind."""
+    needed = program.needed
+    if not needed.any():
+        return None
+    node, kind, slot = np.nonzero(needed)
+    number = np.full(needed.shape, -1, dtype=np.int64)
+    number[node, kind, slot] = np.arange(node.shape[0])
+    parts: list[tuple[Integers, Integers, Series | float]] = []
+    active_kinds = np.flatnonzero(needed.any(axis=(0, 2)))
+    for level in rooms.ancestors(program.problem.grid):
+        above = level[program.node[program.session]]
+        for k in active_kinds:
+            found = np.where(above >= 0, number[above, k, program.slot], -1)
+            weight = program.weight[program.session, k]
+            cells = np.flatnonzero((found >= 0) & (weight > 0))
+            parts.append((found[cells], program.at("p", cells), weight[cells]))
+    rhs = program.room[node, kind, slot]
+    relieved = program.on_battery_path[node]
+    if program.problem.battery is not None and relieved.any():
+        rows = np.flatnonzero(relieved)
+        parts += [(rows, program.at("c", slot[rows]), 1.0), (rows, program.at("d", slot[rows]), -1.0)]
+    # A row that the building alone overloads: cars and battery may not add to it.
+    rhs = np.maximum(rhs, 0.0)
+    row, column, value = stack(*parts)
+    if (node == 0).any() and program.curtail_slots.size:
+        row, column, value = _with_curtailment(program, node, slot, (row, column, value))
+    said = np.where(program.uneven[node], kind, program.tightest[node, slot])
+    names = tuple(f"limit:{c.name}{suffix}" for c in program.problem.grid.circuits for suffix in rooms.KIND_NAMES)
+    return Rows("limit", row, column, value, rhs, slot, names, node * KINDS + said)
+
+
+def _with_curtailment(
+    program: Program, node: Integers, slot: Integers, triplets: tuple[Integers, Integers, Series]
+) -> tuple[Integers, Integers, Series]:
+    """PV that is switched off no longer carries the cars: it counts as load on the connection's phases."""
+    place = np.full(program.slots, -1, dtype=np.int64)
+    place[program.curtail_slots] = np.arange(program.curtail_slots.shape[0])
+    rows = np.flatnonzero((node == 0) & (place[slot] >= 0))
+    return stack(triplets, (rows, program.at("w", place[slot[rows]]), 1.0))
+
+
+def station_groups(program: Program) -> Rows | None:
+    """The EVSEs of one station share what its inlet takes."""
+    groups: dict[int, float] = {}
+    for s in program.problem.sessions:
+        if s.group is not None and s.group_max_w is not None:
+            groups[s.group] = min(groups.get(s.group, np.inf), s.group_max_w / 1000)
+    if not groups:
+        return None
+    index = {group: i for i, group in enumerate(groups)}
+    of_session = np.array(
+        [-1 if s.group is None else index.get(s.group, -1) for s in program.problem.sessions], dtype=np.int64
+    )
+    most = np.array(list(groups.values()))
+    group = of_session[program.session]
+    cells = np.flatnonzero(group >= 0)
+    key = group[cells] * program.slots + program.slot[cells]
+    could = np.bincount(key, program.cell_max_kw[cells], minlength=len(groups) * program.slots)
+    tight = np.flatnonzero(could > np.repeat(most, program.slots) + TOLERANCE_KW)
+    if not tight.size:
+        return None
+    number = np.full(could.shape, -1, dtype=np.int64)
+    number[tight] = np.arange(tight.shape[0])
+    kept = number[key] >= 0
+    row, column, value = stack((number[key[kept]], program.at("p", cells[kept]), 1.0))
+    return Rows("group", row, column, value, most[tight // program.slots], tight % program.slots)
+
+
+def surplus_only(program: Program) -> Rows | None:
+    """Surplus cars together take at most what PV leaves after the building."""
+    cells = np.flatnonzero(program.surplus[program.session])
+    if not cells.size:
+        return None
+    row, column, value = stack((program.slot[cells], program.at("p", cells), 1.0))
+    return Rows("surplus", row, column, value, np.maximum(-program.background, 0), program.t)

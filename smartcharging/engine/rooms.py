@@ -1,0 +1,97 @@
+"""How much room each circuit leaves for cars and battery, per slot: watts as a whole, and each phase.
+
+Pure. All in kW. A phase is written as the balanced three-phase power its current would carry (3 × 230 V × amps), so
+that one scale serves watts and amps: a three-phase car weighs 1 on every phase, a single-phase car 3 on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartcharging.engine.grid import NOMINAL_V, Grid
+from smartcharging.engine.problem import PlanProblem, Series
+
+WATTS, L1, L2, L3 = range(4)
+KINDS = 4
+KIND_NAMES = ("", ":L1", ":L2", ":L3")
+BALANCED_KW_PER_A = 3 * NOMINAL_V / 1000
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """`limit` and `room` (limit less background) have the axes circuit, kind, slot; `background` circuit, slot."""
+
+    limit: Series
+    background: Series
+    room: Series
+
+    @classmethod
+    def of(cls, problem: PlanProblem) -> Rooms:
+        limit = limits_kw(problem)
+        background = background_kw(problem)
+        return cls(limit, background, limit - background[:, None, :])
+
+
+def limits_kw(problem: PlanProblem) -> Series:
+    """What each circuit may carry. The grid connection also obeys the grid operator's series."""
+    slots = problem.slots
+    limit = np.full((len(problem.grid), KINDS, slots), np.inf)
+    for n, circuit in enumerate(problem.grid.circuits):
+        if circuit.limit_w is not None:
+            limit[n, WATTS] = circuit.limit_w / 1000
+        for phase, amps in enumerate(circuit.limit_a):
+            limit[n, L1 + phase] = max(0.0, amps - circuit.margin_a) * BALANCED_KW_PER_A
+    if problem.import_limit_w is not None:
+        limit[0, WATTS] = np.minimum(limit[0, WATTS], np.maximum(problem.import_limit_w, 0) / 1000)
+    return limit
+
+
+def background_kw(problem: PlanProblem) -> Series:
+    """What each circuit carries without cars and battery; the sum of its children where nothing is said of it."""
+    circuits = problem.grid.circuits
+    carried = np.zeros((len(circuits), problem.slots))
+    for n in range(len(circuits) - 1, 0, -1):
+        known = problem.node_background_w.get(n)
+        if known is not None:
+            carried[n] = known / 1000
+        parent = circuits[n].parent
+        if parent:
+            carried[parent] += carried[n]
+    carried[0] = (problem.building_w + problem.pv_w) / 1000
+    return carried
+
+
+def export_limit_kw(problem: PlanProblem) -> Series:
+    """What the grid connection may deliver back: contract, operator and fuses together."""
+    root = problem.grid.circuits[0]
+    most = max(0.0, min(root.limit_a) - root.margin_a) * BALANCED_KW_PER_A
+    if root.export_limit_w is not None:
+        most = min(most, root.export_limit_w / 1000)
+    limit = np.full(problem.slots, most)
+    if problem.export_limit_w is not None:
+        limit = np.minimum(limit, np.maximum(problem.export_limit_w, 0) / 1000)
+    return limit
+
+
+def weights(problem: PlanProblem) -> Series:
+    """How much of each kind one kW of a session takes: axes session, kind."""
+    uses = np.array([s.phases for s in problem.sessions], dtype=np.float64).reshape(-1, 3)
+    out = np.ones((len(problem.sessions), KINDS))
+    out[:, L1:] = 3 * uses / np.maximum(uses.sum(axis=1, keepdims=True), 1)
+    return out
+
+
+def ancestors(grid: Grid) -> Integers:
+    """Row 0: each circuit itself; row 1: its parent; and so on, -1 above the grid connection."""
+    parents = np.array([-1 if c.parent is None else c.parent for c in grid.circuits], dtype=np.int64)
+    level = np.arange(len(grid), dtype=np.int64)
+    rows = []
+    while (level >= 0).any():
+        rows.append(level)
+        level = np.where(level >= 0, parents[level], -1)
+    return np.array(rows)
