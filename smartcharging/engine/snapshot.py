@@ -53,8 +53,9 @@ class Session:
     planned_w: float | None = None  # of the plan's present slot; None means no valid plan
     on_since: datetime | None = None
     off_since: datetime | None = None
-    group: int | None = None  # EVSEs of one station share `group_max_a`
+    group: int | None = None  # EVSEs of one station share `group_max_a`, per phase
     group_max_a: float | None = None
+    offered_before_a: float | None = None  # the limit before the present one: the car may still be on its way down
 
     @property
     def phase_count(self) -> int:
@@ -89,6 +90,7 @@ class BatteryState:
     power_w: float | None = None  # measured
     planned_w: float | None = None
     wear_eur_per_kwh: float = 0.02
+    phases: tuple[bool, bool, bool] = (True, True, True)  # it loads these evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,12 @@ class Narrowing:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The site now. `readings` maps node index → meter; `background_w` are known loads without a node meter."""
+    """The site now. `readings` maps node index → meter.
+
+    `background_a` are known loads directly below a node that has no meter of its own; nobody adds them where a meter
+    already counts them. `pv_a` says at which node the sun feeds in, and how much (negative, per phase): circuits
+    may not count on it. When only `pv_w` is known, it is taken to feed in at the grid connection, evenly.
+    """
 
     now: datetime
     grid: Grid
@@ -122,6 +129,8 @@ class Snapshot:
     # in-quarter peak control at the grid connection
     peak_target_w: float | None = None
     quarter_import_wh: float | None = None  # imported so far in this clock quarter
+    background_a: Mapping[int, Phases] = field(default_factory=dict)
+    pv_a: Mapping[int, Phases] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,335 @@
+"""Where every EVSE should be, if all the others already were where they should be.
+
+Pure. Admission is lexicographic: a more urgent car never goes without its minimum for the sake of a less urgent one.
+Above the minimum the share is weighted max-min, per phase, on the whole tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from smartcharging.engine.filling import EPS, fill
+from smartcharging.engine.fleet import STATION_MAXIMUM, Flags, Fleet
+from smartcharging.engine.limits import SUM, paused, paused_at_station
+from smartcharging.engine.residual import Residual, surplus_a
+from smartcharging.engine.rules import Rules
+from smartcharging.engine.snapshot import Snapshot
+from smartcharging.engine.tree import Floats
+
+WHOLE_A = 0.5  # a charger of coarser steps than this loses something worth sharing again by rounding
+
+
+@dataclass(frozen=True)
+class Aim:
+    """`follows`: those whom we lead; the others keep what they have taken and are only told."""
+
+    current_a: Floats
+    cap_a: Floats
+    follows: Flags
+    reasons: list[str]
+
+
+def aim(snapshot: Snapshot, fleet: Fleet, left: Residual, room: Floats, rules: Rules) -> Aim:
+    """The shares to work towards. `room` is what each node has for cars."""
+    sharing = _Sharing(snapshot, fleet, left, room, rules)
+    sharing.set_apart()
+    sharing.admit_cars()
+    sharing.fill_to_plan()
+    sharing.fill_spare()
+    sharing.share_surplus()
+    sharing.offer_standby()
+    return sharing.answer()
+
+
+def admit(
+    fleet: Fleet, candidates: Flags, need_a: Floats, room: Floats
+) -> tuple[Flags, Floats, dict[int, tuple[int, int]]]:
+    """Who of the candidates gets `need_a`, most urgent first; the room left; and where it did not fit for whom.
+
+    Walks only the rows that cannot hold all candidates: where everybody fits there is nothing to decide. For cars on
+    one phase each the feasible sets are laminar and the walk is optimal; with mixed phases it is the lexicographic
+    choice.
+    """
+    need = np.where(candidates, need_a, 0.0)
+    demand = fleet.tree.sums(need[:, None] * fleet.uses)
+    tight = demand > room + EPS
+    if not tight.any():
+        return candidates.copy(), room - demand, {}
+    admitted = candidates.copy()
+    blocked: dict[int, tuple[int, int]] = {}
+    space = {(int(n), int(c)): float(room[n, c]) for n, c in np.argwhere(tight)}
+    rows = _RowsOf(fleet, space)
+    needs, flags = need.tolist(), candidates.tolist()
+    for i in fleet.order.tolist():
+        if not flags[i]:
+            continue
+        mine = rows.of(i)
+        wanted = needs[i]
+        full = [row for row, times in mine if space[row] < wanted * times - EPS]
+        if full:
+            admitted[i] = False
+            blocked[i] = full[0]
+            continue
+        for row, times in mine:
+            space[row] -= wanted * times
+    taken = np.where(admitted, need, 0.0)
+    return admitted, room - fleet.tree.sums(taken[:, None] * fleet.uses), blocked
+
+
+class _RowsOf:
+    """The rows (node, column) of a chosen set that a car loads, and how often: the same for all cars of a kind."""
+
+    def __init__(self, fleet: Fleet, chosen: dict[tuple[int, int], float]) -> None:
+        self._fleet, self._chosen = fleet, chosen
+        self._leaf = fleet.tree.at.tolist()
+        self._uses = [tuple(u) for u in fleet.uses.tolist()]
+        self._known: dict[tuple[int, tuple[float, ...]], list[tuple[tuple[int, int], float]]] = {}
+
+    def of(self, car: int) -> list[tuple[tuple[int, int], float]]:
+        kind = (self._leaf[car], self._uses[car])
+        if kind not in self._known:
+            self._known[kind] = [
+                ((n, c), kind[1][c])
+                for n in self._fleet.tree.path(kind[0])
+                for c in range(4)
+                if kind[1][c] > 0 and (n, c) in self._chosen
+            ]
+        return self._known[kind]
+
+
+class _Sharing:
+    """The working table of one `aim`: `value` grows, `room` shrinks, and the reason follows what happened last."""
+
+    def __init__(self, snapshot: Snapshot, fleet: Fleet, left: Residual, room: Floats, rules: Rules) -> None:
+        self.snapshot, self.fleet, self.left, self.rules = snapshot, fleet, left, rules
+        self.room = room
+        self.value = np.zeros(len(fleet))
+        self.reasons: list[str] = [""] * len(fleet)
+        self.cap, self.cap_reason = self._caps()
+        self.led = fleet.reachable & ~fleet.ignores
+        self.wanting = self.led & fleet.wants
+        known = ~np.isnan(fleet.planned_a)
+        self.spare_allowed = self.wanting & ~(fleet.surplus & ~fleet.must) & (fleet.fast | fleet.must | ~known)
+        self.only_surplus = self.wanting & fleet.surplus & ~fleet.must
+        planned = np.nan_to_num(fleet.planned_a, nan=0.0)
+        # Less than the minimum cannot be had: half of it or more is rounded up, a sliver is left out.
+        sliver = (planned > 0) & (planned < fleet.min_a)
+        planned = np.where(sliver, np.where(planned >= fleet.min_a / 2, fleet.min_a, 0.0), planned)
+        self.plan = np.where(self.wanting & ~self.only_surplus, np.minimum(planned, self.cap), 0.0)
+        self.top = np.where(self.spare_allowed, self.cap, np.where(self.plan > 0, self.plan, fleet.min_a))
+        self.full: Flags = np.zeros(room.shape, dtype=bool)
+        self.on: Flags = np.zeros(len(fleet), dtype=bool)
+
+    def _caps(self) -> tuple[Floats, list[str]]:
+        """The car's own cap, and below a silent meter without a fallback its fail-safe."""
+        fleet, cap, reasons = self.fleet, self.fleet.cap_a.copy(), list(self.fleet.cap_reason)
+        if self.left.strict.any():
+            below = fleet.tree.least_above(np.where(self.left.strict, -1.0, 0.0)[:, None])[fleet.tree.at, 0] < 0
+            for i in np.flatnonzero(below & (fleet.fail_safe_a < cap)).tolist():
+                cap[i] = fleet.fail_safe_a[i]
+                node = next(n for n in fleet.tree.path(int(fleet.tree.at[i])) if self.left.strict[n])
+                reasons[i] = f"meter stale: {self.snapshot.grid.circuits[node].name}"
+        return cap, reasons
+
+    def set_apart(self) -> None:
+        """Those we cannot lead now: out of reach, or not following. What they may take is theirs, first of all."""
+        fleet = self.fleet
+        apart = ~self.led
+        if not apart.any():
+            return
+        allowed = np.where(fleet.uses > 0, fleet.tree.least_above(self.room)[fleet.tree.at], np.inf)
+        allowed[:, SUM] = allowed[:, SUM] / np.maximum(fleet.uses[:, SUM], 1.0)
+        # What they are told should they listen after all: never more than they hold, nor than the place allows alone.
+        told = np.minimum(np.minimum(fleet.level_a, self.cap), allowed.min(axis=1))
+        told = np.where(told >= fleet.min_a, np.maximum(told, 0.0), 0.0)
+        self.value = np.where(apart, np.floor(told / fleet.step_a + 1e-6) * fleet.step_a, self.value)
+        self.room = self.room - fleet.tree.sums(np.where(apart[:, None], fleet.hold, 0.0))
+        for i in np.flatnonzero(apart).tolist():
+            self.reasons[i] = "ignores its limit" if fleet.reachable[i] else "unreachable"
+
+    def admit_cars(self) -> None:
+        fleet = self.fleet
+        possible = self.wanting & ~self.only_surplus
+        for i in np.flatnonzero(possible & (self.cap < fleet.min_a - EPS)).tolist():
+            own = self.cap_reason[i]
+            self.reasons[i] = "below minimum" if own == STATION_MAXIMUM else own
+        possible &= self.cap >= fleet.min_a - EPS
+        rests = possible & fleet.fresh_pause & ~fleet.must
+        self._say(rests, "minimum time off")
+        possible &= ~rests
+        called = self.spare_allowed | (self.plan > 0) | fleet.fresh_start
+        self._say(possible & ~called, "plan")
+        self._admit(possible & called)
+
+    def _admit(self, candidates: Flags) -> None:
+        fleet = self.fleet
+        admitted, self.room, blocked = admit(fleet, candidates, fleet.min_a, self.room)
+        self.value = np.where(admitted, fleet.min_a, self.value)
+        self.on |= admitted
+        for i, row in blocked.items():
+            self.reasons[i] = self._blocked(i, row)
+
+    def fill_to_plan(self) -> None:
+        planned = self.on & (self.plan > self.value)
+        self._fill(np.where(planned, self.plan, self.value))
+
+    def fill_spare(self) -> None:
+        """What is left goes to those who may exceed the plan; first as far as they use it, then in case they do."""
+        may = self.on & self.spare_allowed
+        if not may.any():
+            self._round()
+            return
+        used = _used(self.fleet, self.rules)
+        if (used < self.cap)[may].any():
+            self._fill(np.where(may, np.maximum(np.minimum(self.cap, used), self.value), self.value))
+        self._fill(np.where(may, self.cap, self.value))
+        self._round()
+
+    def share_surplus(self) -> None:
+        """Only what would be exported goes to those who want no more than that."""
+        fleet = self.fleet
+        possible = self.only_surplus & (self.cap >= fleet.min_a - EPS)
+        self._say(self.only_surplus & ~possible, "below minimum")
+        if not possible.any():
+            return
+        rests = possible & fleet.fresh_pause
+        self._say(rests, "minimum time off")
+        possible &= ~rests
+        free = surplus_a(self.snapshot, fleet) or 0.0
+        chosen = np.zeros(len(fleet), dtype=bool)
+        needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
+        running = (np.nan_to_num(fleet.offered_a, nan=0.0) > 0).tolist()
+        for i in [i for i in fleet.order.tolist() if possible[i]]:
+            enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
+            if enough or fleet.fresh_start[i]:
+                chosen[i] = True
+                free = max(free - needs[i], 0.0)
+        self._say(possible & ~chosen, "no surplus")
+        before = self.value.copy()
+        self._admit(chosen)
+        risen = chosen & (self.value > before)
+        shared = self.room.copy()
+        shared[0, SUM] = min(shared[0, SUM], free)
+        value, _ = fill(fleet.tree, shared, self.value, np.where(risen, self.cap, self.value), fleet.weight, fleet.uses)
+        self.room = self.room - fleet.tree.sums((value - self.value)[:, None] * fleet.uses)
+        self.value = value
+        self._floor(risen)
+        self._say(risen, "surplus")
+
+    def offer_standby(self) -> None:
+        """Free EVSEs and full cars: their fail-safe where it fits beside the cars, else 0.
+
+        Nothing is kept from a car for their sake. What they are told they may take the moment somebody plugs in, so
+        together they fit in what is left; those who have it keep it before others get it.
+        """
+        fleet = self.fleet
+        idle = self.led & ~fleet.wants
+        for i in np.flatnonzero(idle).tolist():
+            self.reasons[i] = "free" if fleet.sessions[i].arrived_at is None else "car full"
+        standby = np.minimum(np.floor(fleet.fail_safe_a / fleet.step_a + 1e-6) * fleet.step_a, self.cap)
+        possible = idle & (standby >= fleet.min_a - EPS) & (standby > 0)
+        has = possible & ~(fleet.offered_a < standby)  # also those of whom it is not known
+        self._standby(has, standby)
+        rested = fleet.changed_s > self.rules.min_off_s
+        self._standby(possible & ~has & rested, standby)
+
+    def _standby(self, candidates: Flags, standby: Floats) -> None:
+        fleet = self.fleet
+        if candidates.any():
+            admitted, self.room, _ = admit(fleet, candidates, standby, self.room)
+            self.value = np.where(admitted, standby, self.value)
+
+    def _fill(self, cap: Floats) -> None:
+        fleet = self.fleet
+        self.value, self.room = fill(fleet.tree, self.room, self.value, cap, fleet.weight, fleet.uses)
+        self.full |= self.room < 1e-6
+
+    def _round(self) -> None:
+        """Down to what the charger can do; what whole-ampere chargers lose by it goes to those that lost most."""
+        fleet = self.fleet
+        exact = self.value.copy()
+        self._floor(self.on)
+        loss = exact - self.value
+        coarse = self.on & (fleet.step_a >= WHOLE_A) & (loss > EPS) & (self.value + fleet.step_a <= self.top + EPS)
+        if not coarse.any():
+            return
+        place = np.empty(len(fleet))
+        place[fleet.order] = np.arange(len(fleet))
+        for i in np.lexsort((place, -np.round(loss, 6))).tolist():
+            if not coarse[i]:
+                continue
+            path = fleet.tree.path(int(fleet.tree.at[i]))
+            taken = fleet.step_a[i] * fleet.uses[i]
+            if (self.room[path] >= taken - EPS)[:, fleet.uses[i] > 0].all():
+                self.room[path] -= taken
+                self.value[i] += fleet.step_a[i]
+
+    def _floor(self, which: Flags) -> None:
+        fleet = self.fleet
+        floor = np.maximum(np.round(np.floor(self.value / fleet.step_a + 1e-6) * fleet.step_a, 6), fleet.min_a)
+        value = np.where(which, floor, self.value)
+        self.room = self.room + fleet.tree.sums((self.value - value)[:, None] * fleet.uses)
+        self.value = value
+
+    def _say(self, whom: Flags, reason: str) -> None:
+        for i in np.flatnonzero(whom).tolist():
+            self.reasons[i] = reason
+
+    def _blocked(self, car: int, first: tuple[int, int]) -> str:
+        """Why the minimum did not fit: an order has the first word, else the place."""
+        left, (n, c) = self.left, first
+        orders = [
+            (left.ranks[m, d], left.reasons[m][d])
+            for m in self.fleet.tree.path(int(self.fleet.tree.at[car]))
+            for d in range(4)
+            if self.fleet.uses[car, d] > 0
+            and not left.plain[m, d]
+            and self.room[m, d] < self.fleet.min_a[car] * self.fleet.uses[car, d] - EPS
+        ]
+        if orders:
+            return min(orders)[1]
+        return paused_at_station() if n >= self.fleet.circuits else paused(self.snapshot.grid.circuits[n].name, c)
+
+    def answer(self) -> Aim:
+        fleet, value = self.fleet, self.value
+        binding = _RowsOf(fleet, {(int(n), int(c)): 0.0 for n, c in np.argwhere(self.full)})
+        coarse = fleet.step_a + 1e-6
+        at_cap = (value > self.cap - coarse).tolist()
+        at_plan = (~self.spare_allowed & (self.plan > 0) & (value > self.plan - coarse)).tolist()
+        kept = (self.on & ~self.spare_allowed & (self.plan <= 0) & ~self.only_surplus).tolist()
+        for i in np.flatnonzero(self.on).tolist():
+            if self.reasons[i]:
+                continue
+            if at_plan[i]:
+                self.reasons[i] = "plan"
+            elif at_cap[i]:
+                self.reasons[i] = self.cap_reason[i]
+            elif kept[i]:
+                self.reasons[i] = "minimum time on"
+            else:
+                self.reasons[i] = self._binding([row for row, _ in binding.of(i)])
+        return Aim(value, self.cap, self.led, self.reasons)
+
+    def _binding(self, rows: Sequence[tuple[int, int]]) -> str:
+        if not rows:
+            return "plan"
+        _, _, reason = min((int(self.left.ranks[n, c]), k, self.left.reasons[n][c]) for k, (n, c) in enumerate(rows))
+        return reason
+
+
+def _used(fleet: Fleet, rules: Rules) -> Floats:
+    """What each car makes use of, a little more included; infinite as long as it uses what it has.
+
+    A car that has had its limit for a while and draws clearly less is full soon, or cannot take more: what it leaves
+    unused goes to others, and comes back step by step as soon as it uses what it has left.
+    """
+    with np.errstate(invalid="ignore"):
+        enough = (fleet.drawn_a + 0.5) / 0.9 + 1.0
+        unused = fleet.offered_a > enough + 0.5
+        hungry = fleet.drawn_a >= 0.9 * fleet.offered_a - 0.5
+        settled = fleet.changed_s >= rules.settle_s
+        cap = np.where(settled & unused, enough, np.where(~hungry & ~unused, fleet.offered_a, np.inf))
+    return np.where(np.isnan(cap), np.inf, np.maximum(cap, fleet.min_a))

@@ -1,0 +1,158 @@
+"""The live layer: share the present current over the cars, every few seconds, never above a limit.
+
+Pure and stateless; what must be remembered is in the snapshot. Two questions are asked one after the other:
+
+1. *Where should everybody be?* (`aim`) Admit cars at their minimum, most urgent first; fill up to the plan; give what
+   is left to those who may exceed it; give true surplus to those who want only that; give free EVSEs a standby.
+   The sum of what is aimed for fits every node.
+2. *How far can we go in this cycle?* (`step`) Whoever must come down is told at once. Whoever may go up waits until
+   the others are seen to have come down: at every node the sum of max(what it may be drawing, what it is told) stays
+   within the limit, in every cycle, with stations out of reach, cars that lag and meters that are silent.
+
+So a limit is only ever exceeded by load that is not ours; then everybody below it is lowered in the same cycle.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from smartcharging.engine import battery
+from smartcharging.engine.aim import Aim, admit, aim
+from smartcharging.engine.filling import EPS, fill
+from smartcharging.engine.fleet import Flags, Fleet
+from smartcharging.engine.grid import NOMINAL_V, Phases
+from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
+from smartcharging.engine.residual import Residual, residual
+from smartcharging.engine.rules import DEFAULT, Rules
+from smartcharging.engine.snapshot import Allocation, Narrowing, Share, Snapshot
+from smartcharging.engine.tree import Floats
+
+
+def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
+    """What every EVSE and battery of the site should do now, and why.
+
+    Every share is 0 or at least the car's minimum. Raises only for a snapshot that contradicts itself (a session or
+    a narrowing at a node that is not there); `engine/fallback.py` is for that moment.
+    """
+    limits = narrow(snapshot.grid, [*snapshot.narrowings, *_peak(snapshot)])
+    fleet = Fleet.of(snapshot, limits, rules)
+    left = residual(snapshot, fleet, limits)
+    wish = battery.wishes(snapshot)
+    room = left.table - fleet.tree.sums_of_nodes(battery.relied_on(snapshot.batteries, wish, fleet.tree.size))
+
+    target = aim(snapshot, fleet, left, room, rules)
+    charging = fleet.tree.sums_of_nodes(battery.held(snapshot.batteries, fleet.tree.size))
+    now_a, waits = step(fleet, target, room - charging, rules)
+
+    load = fleet.load(now_a)
+    battery_w, spare = battery.settle(snapshot, fleet, limits, wish, left.table - load)
+    # Judged without the battery's help: what only a battery holds up is already worth a quick message.
+    broken = _broken(fleet, left, left.raw - fleet.tree.sums(fleet.hold))
+    return Allocation(
+        shares=_shares(fleet, target, now_a, waits, broken),
+        battery_w=battery_w,
+        load_a=_per_node(left.other + load, fleet.circuits),
+        headroom_a=_headroom(spare, fleet.circuits),
+        node_reason=_node_reasons(snapshot, left, spare),
+    )
+
+
+def _peak(snapshot: Snapshot) -> list[Narrowing]:
+    if snapshot.peak_target_w is None:
+        return []
+    watts = peak_limit_w(snapshot.peak_target_w, snapshot.quarter_import_wh, snapshot.now)
+    return [Narrowing(Rank.CONTRACT, "peak", node=0, limit_w=watts)]
+
+
+def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats, Flags]:
+    """How far everybody goes in this cycle, and who waits for others to come down first.
+
+    `room` is what the nodes allow cars now. Decreases are taken at once; increases share what is left when everyone
+    is held to the most he may be drawing.
+    """
+    goal, level = target.current_a, fleet.level_a
+    spare = room - fleet.tree.sums(fleet.hold)
+    rising = target.follows & (goal > level + EPS)
+    ramp = np.where(np.isnan(fleet.offered_a), np.inf, rules.ramp_a)
+    low = np.minimum(goal, level)
+
+    # From below the minimum a car needs all of it at once.
+    starts = rising & (level < fleet.min_a - EPS)
+    first = np.where(starts, fleet.min_a - level, 0.0)
+    admitted, spare, _ = admit(fleet, starts, first, spare)
+    low = np.where(starts & admitted, fleet.min_a, low)
+    rising &= ~starts | admitted
+
+    cap = np.where(rising, np.minimum(goal, np.maximum(level + ramp, fleet.min_a)), low)
+    reached, _ = fill(fleet.tree, spare, low, cap, fleet.weight, fleet.uses)
+    reached = legal(reached, fleet)
+
+    offered = np.nan_to_num(fleet.offered_a, nan=0.0)
+    # What it has, it keeps, unless it is to come down; and a ripple upwards is not worth a message.
+    keeps = target.follows & (offered >= fleet.min_a - EPS) & (offered <= goal + EPS) & (offered > 0)
+    ripple = keeps & (reached < offered + rules.ripple_a) & (reached < target.cap_a - EPS)
+    reached = np.where(ripple | (keeps & (reached < offered)), offered, reached)
+    waits = target.follows & (reached < goal - np.maximum(fleet.step_a, rules.ripple_a) - EPS)
+    return reached, waits
+
+
+def legal(current_a: Floats, fleet: Fleet) -> Floats:
+    """Rounded down to what the charger can do; what is then below the minimum is nothing."""
+    steps = np.floor(current_a / fleet.step_a + 1e-6)
+    rounded = np.round(steps * fleet.step_a, 6)
+    return np.where(rounded < fleet.min_a - 1e-6, 0.0, np.maximum(rounded, 0.0))
+
+
+def _broken(fleet: Fleet, left: Residual, worst: Floats) -> Flags:
+    """Cars below a node that is, or may be this moment, above its limit: they are told before all others."""
+    bad = np.where((worst < -1e-6) | left.over, -1.0, 0.0)
+    reach = np.where(fleet.uses > 0, fleet.tree.least_above(bad)[fleet.tree.at], 0.0)
+    broken: Flags = reach.min(axis=1, initial=0.0) < 0
+    return broken
+
+
+def _shares(fleet: Fleet, target: Aim, now_a: Floats, waits: Flags, broken: Flags) -> dict[str, Share]:
+    shares: dict[str, Share] = {}
+    lowered = np.where(np.isnan(fleet.offered_a), fleet.level_a, fleet.offered_a) - 1e-6 > now_a
+    urgent = lowered & broken
+    ramping = waits & (now_a > np.nan_to_num(fleet.offered_a, nan=np.inf) + 1e-6)
+    rows = zip(
+        fleet.sessions, now_a.tolist(), target.reasons, waits.tolist(), ramping.tolist(), urgent.tolist(), strict=True
+    )
+    for session, amps, reason, waiting, rising, soon in rows:
+        if waiting:
+            reason = "rising" if rising else "waits for others"
+        watts = float(math.floor(amps * 3 * NOMINAL_V + 1e-6)) if session.dc else None
+        shares[session.key] = Share(session.key, amps, watts, reason, soon)
+    return shares
+
+
+def _per_node(table: Floats, count: int) -> dict[int, Phases]:
+    return {n: (a, b, c) for n, (a, b, c, _) in enumerate(table[:count].tolist())}
+
+
+def _headroom(spare: Floats, count: int) -> dict[int, Phases]:
+    """What is still free per phase when all three are loaded alike; negative where a limit is exceeded."""
+    evenly = np.minimum(spare[:count, :SUM], spare[:count, SUM:] / 3)
+    return {n: (a, b, c) for n, (a, b, c) in enumerate(evenly.tolist())}
+
+
+def _node_reasons(snapshot: Snapshot, left: Residual, spare: Floats) -> dict[int, str]:
+    """What binds at each node: a silent meter, somebody's order, the fullest phase; empty when there is room."""
+    reasons: dict[int, str] = {}
+    for n, circuit in enumerate(snapshot.grid.circuits):
+        if left.stale[n]:
+            reasons[n] = f"meter stale: {circuit.name}"
+            continue
+        ordered = [c for c in range(4) if not left.plain[n, c] and math.isfinite(left.table[n, c])]
+        full = [c for c in range(4) if spare[n, c] < 0.5]
+        if full:
+            tightest = min(full, key=lambda c: (left.ranks[n, c], spare[n, c]))
+            reasons[n] = left.reasons[n][tightest] or f"limit:{circuit.name}:{PHASES[tightest % 3]}"
+        elif ordered:
+            reasons[n] = left.reasons[n][min(ordered, key=lambda c: left.ranks[n, c])]
+        else:
+            reasons[n] = ""
+    return reasons

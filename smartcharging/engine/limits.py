@@ -1,0 +1,258 @@
+"""Who may narrow a limit, in which order, and what is said about it: the one mechanism behind “why 8 A?”.
+
+Pure. Fire, emergency stop, circuit, grid operator, contract, plan, wish: each may narrow what the next may have, and
+none may widen it. Taking the smallest is all there is to it; the rank only decides whose name is told when two ask
+for the same.
+
+Amps and watts are kept apart. A limit in amps protects copper, on each phase. A limit in watts is a contract or an
+order about the sum of the phases; it is turned into amps with the nominal voltage, all phases together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
+from smartcharging.engine.snapshot import Narrowing
+
+PHASES = ("L1", "L2", "L3")
+SUM = 3  # the column after L1, L2, L3: all phases together, in amps (watts divided by the nominal voltage)
+QUARTER_S = 900
+PEAK_BURST = 1.5  # a quarter that began quietly may end at this multiple of its target, not more
+
+Table = NDArray[np.float64]
+
+
+class Rank(IntEnum):
+    """Lower goes first. The order of `docs/architecture.md`; no setting changes it."""
+
+    FIRE = 0
+    EMERGENCY_STOP = 1
+    CIRCUIT = 2
+    GRID_OPERATOR = 3
+    CONTRACT = 4
+    PLAN = 5
+    WISH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The tightest limit at one place, and who set it."""
+
+    value: float
+    rank: int
+    reason: str
+
+    def narrowed(self, value: float, rank: int, reason: str) -> Bound:
+        """The smaller of the two. At equal values the one that came first keeps its name."""
+        return Bound(value, rank, reason) if value < self.value else self
+
+
+NO_BOUND = Bound(math.inf, Rank.WISH, "")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed now at every node, in amps: columns L1, L2, L3 and `SUM`, each with the reason that binds.
+
+    `sessions` caps single EVSEs: (amps per phase, watts). `export_w` is what may be fed back at a node.
+    """
+
+    table: Table
+    ranks: NDArray[np.int64]
+    reasons: tuple[tuple[str, str, str, str], ...]
+    export_w: Table
+    sessions: Mapping[str, tuple[Bound, Bound]]
+
+    def phase_a(self, node: int) -> Phases:
+        """Amps per phase at a node when all three load it alike: a limit in watts is spread evenly, the safe way."""
+        evenly = self.table[node, SUM] / 3
+        a, b, c = (min(float(v), float(evenly)) for v in self.table[node, :SUM])
+        return (a, b, c)
+
+
+def narrow(grid: Grid, narrowings: Iterable[Narrowing] = ()) -> Limits:
+    """The effective limits of a grid. The circuits' own are in it at their rank; a limit that is no number is zero.
+
+    A narrowing that names neither node nor EVSE is meant for the whole site.
+    Raises `IndexError` when one names a node that is not there: a limit must never get lost silently.
+    """
+    bounds = [[NO_BOUND] * 4 for _ in grid.circuits]
+    export = [math.inf] * len(grid)
+    sessions: dict[str, tuple[Bound, Bound]] = {}
+    own = [_own(i, grid) for i in range(len(grid))]
+    given = [(n.rank, i, n) for i, n in enumerate(narrowings)]
+    before = sorted((g for g in given if g[0] < Rank.CIRCUIT), key=lambda g: g[:2])
+    after = sorted((g for g in given if g[0] >= Rank.CIRCUIT), key=lambda g: g[:2])
+
+    for _, _, narrowing in before:
+        _apply(narrowing, bounds, export, sessions)
+    for i, (limits, export_w) in enumerate(own):
+        for column, (value, reason) in enumerate(limits):
+            bounds[i][column] = bounds[i][column].narrowed(value, Rank.CIRCUIT, reason)
+        export[i] = min(export[i], export_w)
+    for _, _, narrowing in after:
+        _apply(narrowing, bounds, export, sessions)
+
+    return Limits(
+        table=np.array([[b.value for b in row] for row in bounds]),
+        ranks=np.array([[b.rank for b in row] for row in bounds], dtype=np.int64),
+        reasons=tuple((a.reason, b.reason, c.reason, s.reason) for a, b, c, s in bounds),
+        export_w=np.array(export),
+        sessions=sessions,
+    )
+
+
+def _own(node: int, grid: Grid) -> tuple[list[tuple[float, str]], float]:
+    circuit = grid.circuits[node]
+    limits = [(_amps(a), f"limit:{circuit.name}:{phase}") for a, phase in zip(circuit.limit_a, PHASES, strict=True)]
+    whole = math.inf if circuit.limit_w is None else _amps(circuit.limit_w / NOMINAL_V)
+    limits.append((whole, f"limit:{circuit.name}:W"))
+    export_w = math.inf if circuit.export_limit_w is None else _amps(circuit.export_limit_w)
+    return limits, export_w
+
+
+def _apply(
+    narrowing: Narrowing,
+    bounds: list[list[Bound]],
+    export: list[float],
+    sessions: dict[str, tuple[Bound, Bound]],
+) -> None:
+    reason = reason_of(narrowing)
+    rank = narrowing.rank
+    amps = math.inf if narrowing.limit_a is None else _amps(narrowing.limit_a)
+    watts = math.inf if narrowing.limit_w is None else _amps(narrowing.limit_w)
+    if narrowing.session is not None:
+        by_amps, by_watts = sessions.get(narrowing.session, (NO_BOUND, NO_BOUND))
+        sessions[narrowing.session] = (
+            by_amps.narrowed(amps, rank, reason),
+            by_watts.narrowed(watts, rank, reason),
+        )
+        return
+    node = narrowing.node or 0
+    if not 0 <= node < len(bounds):
+        raise IndexError(f"narrowing {reason!r}: there is no node {node}")
+    row = bounds[node]
+    for column in range(SUM):
+        row[column] = row[column].narrowed(amps, rank, reason)
+    row[SUM] = row[SUM].narrowed(watts / NOMINAL_V, rank, reason)
+    if narrowing.export_limit_w is not None:
+        export[node] = min(export[node], _amps(narrowing.export_limit_w))
+
+
+def _amps(value: float) -> float:
+    """A limit is never below zero, and what is no number allows nothing."""
+    return 0.0 if math.isnan(value) else max(value, 0.0)
+
+
+def peak_limit_w(target_w: float, imported_wh: float | None, now: datetime) -> float:
+    """What may still be imported on average so that this clock quarter's mean stays at the target.
+
+    A quiet start may be made up for, up to `PEAK_BURST` times the target, lest cars be started in the last minute
+    that the next quarter must stop. When the quarter is already lost, nothing controllable adds to it.
+    """
+    if imported_wh is None:
+        return max(target_w, 0.0)
+    passed_s = now.minute % 15 * 60 + now.second + now.microsecond / 1e6
+    left_s = max(QUARTER_S - passed_s, 10.0)
+    budget_w = (target_w * QUARTER_S - imported_wh * 3600) / left_s
+    return min(max(budget_w, 0.0), max(target_w, 0.0) * PEAK_BURST)
+
+
+# --- what is said about it --------------------------------------------------------------------------------------------
+
+_RANK_WORDS = {
+    Rank.FIRE: "fire",
+    Rank.EMERGENCY_STOP: "emergency stop",
+    Rank.CIRCUIT: "circuit",
+    Rank.GRID_OPERATOR: "grid operator",
+    Rank.CONTRACT: "contract",
+    Rank.PLAN: "plan",
+    Rank.WISH: "wish",
+}
+
+
+def reason_of(narrowing: Narrowing) -> str:
+    """The code of a narrowing: who it is, then its own words: `grid operator: congestion in the area`."""
+    try:
+        who = _RANK_WORDS[Rank(narrowing.rank)]
+    except ValueError:
+        who = "limit"
+    words = narrowing.reason.strip()
+    return who if not words or words == who else f"{who}: {words}"
+
+
+def gettext_noop(message: str) -> str:
+    """Marks a sentence for the translators; the faces translate it."""
+    return message
+
+
+SENTENCES: Mapping[str, str] = {
+    "limit": gettext_noop("%(circuit)s is at its limit on %(phase)s."),
+    "limit_w": gettext_noop("%(circuit)s is at its power limit."),
+    "paused": gettext_noop("Paused: the minimum current does not fit at %(circuit)s on %(phase)s."),
+    "paused_w": gettext_noop("Paused: the minimum current does not fit in the power limit of %(circuit)s."),
+    "paused_station": gettext_noop("Paused: the minimum current does not fit at this station."),
+    "fire": gettext_noop("Switched off: fire alarm. %(words)s"),
+    "emergency stop": gettext_noop("Switched off: emergency stop. %(words)s"),
+    "circuit": gettext_noop("Limited for the installation: %(words)s"),
+    "grid operator": gettext_noop("Limited by the grid operator: %(words)s"),
+    "contract": gettext_noop("Limited by the contract: %(words)s"),
+    "wish": gettext_noop("Limited by hand: %(words)s"),
+    "plan": gettext_noop("Follows the plan. %(words)s"),
+    "peak": gettext_noop("Keeps this quarter hour's peak down."),
+    "meter stale": gettext_noop("The meter of %(circuit)s is silent, so a safe current holds."),
+    "no surplus": gettext_noop("Waits for solar surplus."),
+    "surplus": gettext_noop("Charges with solar surplus."),
+    "car full": gettext_noop("The car asks for nothing more."),
+    "free": gettext_noop("No car is plugged in."),
+    "station maximum": gettext_noop("At the maximum of the station or the car."),
+    "station shared": gettext_noop("Shares the maximum of its station."),
+    "unreachable": gettext_noop("The station cannot be reached; it keeps its last or its safe limit."),
+    "waits for others": gettext_noop("Rises as soon as other cars have lowered their current."),
+    "rising": gettext_noop("Rises step by step."),
+    "minimum time on": gettext_noop("Has only just started, so it goes on for a few minutes."),
+    "minimum time off": gettext_noop("Has only just paused, so it waits a few minutes."),
+    "below minimum": gettext_noop("Paused: less is allowed than the minimum current."),
+    "ignores its limit": gettext_noop("Takes more than it was allowed."),
+    "fail-safe": gettext_noop("A safe current holds, because something is not known."),
+    "other": gettext_noop("%(words)s"),
+}
+
+
+def explain(reason: str) -> tuple[str, dict[str, str]]:
+    """A sentence for people, still to be translated and filled in: (message id, parameters).
+
+    Unknown codes come back as they are: a reason is shown even when nobody has written a sentence for it.
+    """
+    if reason.startswith("limit:"):
+        circuit, _, phase = reason.removeprefix("limit:").rpartition(":")
+        name = "limit_w" if phase == "W" else "limit"
+        return SENTENCES[name], {"circuit": circuit, "phase": phase}
+    if reason.startswith(_PAUSED):
+        circuit, _, phase = reason.removeprefix(_PAUSED).rpartition(" ")
+        if not circuit:
+            return SENTENCES["paused_station"], {}
+        return SENTENCES["paused_w" if phase == "W" else "paused"], {"circuit": circuit, "phase": phase}
+    code, _, words = reason.partition(": ")
+    if code not in SENTENCES or not code:
+        return SENTENCES["other"], {"words": reason}
+    return SENTENCES[code], {"words": words, "circuit": words}
+
+
+_PAUSED = "paused: minimum current does not fit at "
+
+
+def paused(circuit: str, column: int) -> str:
+    return f"{_PAUSED}{circuit} {'W' if column == SUM else PHASES[column]}"
+
+
+def paused_at_station() -> str:
+    return f"{_PAUSED}station"

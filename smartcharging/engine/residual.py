@@ -1,0 +1,211 @@
+"""What is left for the cars at every node and phase: the limit, less its margin, less the load nobody controls.
+
+Pure. Uncontrolled is what the node's meter shows less what our EVSEs and batteries below it are measured to take;
+an EVSE whose current is not known is subtracted as nothing, so that it is rather counted twice than not at all.
+
+*The sun protects no copper.* A limit in amps never counts on PV, nor on any other infeed: what is produced below a
+node is added back, and what is left is not taken below zero. If every inverter drops out in this instant, no circuit
+is above its limit. A limit in watts is a contract or an order that is measured over seconds to a quarter: there PV
+counts as the negative load it is.
+
+A node whose meter is silent gives the EVSEs below it its `fallback_a` together, or their fail-safes when it has none.
+Above it, where there is no meter either, its own load is taken to be what that fallback was commissioned for: the
+limit less the fallback.
+
+*Metering lag.* Meter and EVSE are not read in the same instant. A car that changed since its last measurement is
+wrongly subtracted until the next one; the error corrects itself then, and shows at the meter at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartcharging.engine.fleet import Fleet
+from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.limits import SUM, Limits, Rank
+from smartcharging.engine.snapshot import BatteryState, NodeReading, Snapshot
+from smartcharging.engine.tree import Floats
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Amps per tree node: columns L1, L2, L3 and their sum. Negative: already too much without any car."""
+
+    table: Floats  # for cars and batteries
+    raw: Floats  # the same without the margins: below zero here is a violation, not a nibble at the margin
+    other: Floats  # the load that was taken off, as counted
+    ranks: NDArray[np.int64]
+    reasons: list[list[str]]
+    plain: NDArray[np.bool_]  # the circuit's own limit, set by nobody in particular
+    stale: NDArray[np.bool_]
+    strict: NDArray[np.bool_]  # stale and without a fallback: nobody below may have more than its fail-safe
+    over: NDArray[np.bool_]  # the meter itself shows more than the limit
+
+
+def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
+    """The table for all nodes, those of stations with a shared maximum included."""
+    circuits = snapshot.grid.circuits
+    count, size = len(circuits), fleet.tree.size
+    margin = np.array([max(c.margin_a, 0.0) for c in circuits])
+    allowed = limits.table.copy()
+    allowed[:, :SUM] = np.maximum(allowed[:, :SUM] - margin[:, None], 0.0)
+
+    current, power = _readings(snapshot)
+    fresh = ~np.isnan(current).any(axis=1)
+    stale = np.array([c.metered for c in circuits]) & ~fresh
+    cars = fleet.tree.sums(fleet.drawn)[:count]
+    batteries = _below(fleet, battery_amps(snapshot.batteries, count))
+    sun = _below(fleet, _sun(snapshot, count))
+
+    net = np.zeros((count, 4))  # as the meter sees it: PV and other infeed negative
+    net[:, :SUM] = np.where(fresh[:, None], current, 0.0)
+    net[:, SUM] = np.where(fresh, np.where(np.isnan(power), net[:, :SUM].sum(axis=1), power / NOMINAL_V), 0.0)
+    net = np.where(fresh[:, None], net - cars - batteries, 0.0)
+    copper = np.where(fresh[:, None], np.maximum(net[:, :SUM] - sun[:, :SUM], 0.0), 0.0)
+
+    safe = fleet.tree.sums(fleet.fail_safe_a[:, None] * fleet.uses)[:count]
+    if not fresh.all():
+        _unread(snapshot, fresh, stale, net, copper, safe)
+
+    table, raw, other = np.full((size, 4), np.inf), np.full((size, 4), np.inf), np.zeros((size, 4))
+    other[:count, :SUM], other[:count, SUM] = copper, net[:, SUM]
+    # Where the meter is silent the fallback was commissioned with the other load already taken off.
+    other[:count][stale] = 0.0
+    table[:count] = allowed - other[:count]
+    raw[:count] = limits.table - other[:count]
+    reasons = [list(row) for row in limits.reasons]
+    ranks = np.full((size, 4), int(Rank.CIRCUIT), dtype=np.int64)
+    ranks[:count] = limits.ranks
+    plain = np.ones((size, 4), dtype=bool)
+    plain[:count] = limits.ranks == Rank.CIRCUIT
+
+    strict = np.zeros(size, dtype=bool)
+    for n in np.flatnonzero(stale):
+        fallback = circuits[n].fallback_a
+        strict[n] = fallback is None
+        least = safe[n] if fallback is None else np.array([fallback, fallback, fallback, 3 * fallback])
+        for column in range(4):
+            if least[column] < table[n, column]:
+                reasons[n][column] = f"meter stale: {circuits[n].name}"
+                ranks[n, column], plain[n, column] = Rank.CIRCUIT, False
+        table[n] = np.minimum(table[n], least)
+        raw[n] = np.minimum(raw[n], least)
+
+    stations = size - count
+    if stations:
+        table[count:, :SUM] = raw[count:, :SUM] = fleet.shared_a[:, None]
+        reasons.extend([["station shared"] * 4 for _ in range(stations)])
+
+    over = np.zeros((size, 4), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        over[:count, :SUM] = current > allowed[:, :SUM]
+    return Residual(
+        table, raw, other, ranks, reasons, plain, np.r_[stale, np.zeros(stations, dtype=bool)], strict, over
+    )
+
+
+def battery_amps(batteries: tuple[BatteryState, ...], count: int) -> Floats:
+    """What the batteries at each node are measured to take. One that is not known is taken to be discharging fully:
+    it may stop at any moment, and then that load is there."""
+    table = np.zeros((count, 4))
+    for battery in batteries:
+        power_w = battery.power_w
+        if power_w is None:
+            empty = battery.soc is not None and battery.soc <= battery.min_soc
+            power_w = 0.0 if empty else -battery.max_discharge_w
+        table[battery.node] += spread(battery, power_w)
+    return table
+
+
+def spread(battery: BatteryState, power_w: float) -> Floats:
+    """A battery's power in amps on L1, L2, L3 and their sum."""
+    phases = battery.phases if any(battery.phases) else (True, True, True)
+    each = power_w / (sum(phases) * NOMINAL_V)
+    return np.array([each * p for p in phases] + [power_w / NOMINAL_V])
+
+
+def surplus_a(snapshot: Snapshot, fleet: Fleet) -> float | None:
+    """What would be exported if no surplus car charged and no battery worked, in amps of all phases together.
+
+    Cars come before the battery: what it charges with is surplus too, and what it discharges is not. None when the
+    meter at the grid connection is silent: unknown is not zero, and not surplus either.
+    """
+    reading = snapshot.readings.get(0)
+    if reading is None:
+        return None
+    net = _net_a(reading)
+    if net is None or any(b.power_w is None for b in snapshot.batteries):
+        return None
+    cars = float(fleet.drawn[fleet.surplus & ~fleet.must, SUM].sum())
+    batteries = sum((b.power_w or 0.0) / NOMINAL_V for b in snapshot.batteries)
+    return max(-(net - cars - batteries), 0.0)
+
+
+def _net_a(reading: NodeReading) -> float | None:
+    if reading.power_w is not None and math.isfinite(reading.power_w):
+        return reading.power_w / NOMINAL_V
+    if reading.current_a is not None and all(math.isfinite(a) for a in reading.current_a):
+        return sum(reading.current_a)
+    return None
+
+
+def _readings(snapshot: Snapshot) -> tuple[Floats, Floats]:
+    count = len(snapshot.grid)
+    current, power = np.full((count, 3), np.nan), np.full(count, np.nan)
+    for n, reading in snapshot.readings.items():
+        if reading.current_a is not None and all(math.isfinite(a) for a in reading.current_a):
+            current[n] = reading.current_a
+            if reading.power_w is not None and math.isfinite(reading.power_w):
+                power[n] = reading.power_w
+    return current, power
+
+
+def _below(fleet: Fleet, of_circuits: Floats) -> Floats:
+    table = np.zeros((fleet.tree.size, 4))
+    table[: len(of_circuits)] = of_circuits
+    return fleet.tree.sums_of_nodes(table)[: len(of_circuits)]
+
+
+def _sun(snapshot: Snapshot, count: int) -> Floats:
+    """What PV feeds in at each node (negative)."""
+    table = np.zeros((count, 4))
+    for n, amps in snapshot.pv_a.items():
+        table[n, :SUM] += np.minimum(amps, 0.0)
+    if not snapshot.pv_a and snapshot.pv_w is not None:
+        table[0, :SUM] = min(snapshot.pv_w, 0.0) / (3 * NOMINAL_V)
+    table[:, SUM] = table[:, :SUM].sum(axis=1)
+    return table
+
+
+def _unread(
+    snapshot: Snapshot,
+    fresh: NDArray[np.bool_],
+    stale: NDArray[np.bool_],
+    net: Floats,
+    copper: Floats,
+    safe: Floats,
+) -> None:
+    """Fill in the nodes without a reading, from below upwards: what the tree knows, or was commissioned for."""
+    circuits = snapshot.grid.circuits
+    children: list[list[int]] = [[] for _ in circuits]
+    for n, circuit in enumerate(circuits):
+        if circuit.parent is not None:
+            children[circuit.parent].append(n)
+    for n in reversed(range(len(circuits))):
+        if fresh[n]:
+            continue
+        if stale[n]:
+            circuit = circuits[n]
+            fallback = safe[n, :SUM] if circuit.fallback_a is None else circuit.fallback_a
+            copper[n] = np.maximum(np.array(circuit.limit_a) - circuit.margin_a - fallback, 0.0)
+            net[n, :SUM], net[n, SUM] = copper[n], copper[n].sum()
+            continue
+        known = np.array(snapshot.background_a.get(n, (0.0, 0.0, 0.0)))
+        copper[n] = np.maximum(known, 0.0) + copper[children[n]].sum(axis=0)
+        net[n, :SUM] = known + np.minimum(snapshot.pv_a.get(n, (0.0, 0.0, 0.0)), 0.0)
+        net[n, SUM] = net[n, :SUM].sum()
+        net[n] += net[children[n]].sum(axis=0)

@@ -1,0 +1,26 @@
+"""The live layer's few numbers, with what they are for. A site may have its own; nothing here loosens a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Times in seconds, currents in A."""
+
+    min_on_s: float = 300.0  # a car that was started is not paused for mere economy before this
+    min_off_s: float = 300.0  # … and one that was paused not started again
+    ramp_a: float = 8.0  # how much one limit may rise in one cycle
+    ripple_a: float = 0.5  # smaller rises are not worth a message
+    follow_s: float = 10.0  # until then a car may still draw by its former limit (IEC 61851-1: 5 s, and the way there)
+    ignore_s: float = 30.0  # a car that draws more than its limit for longer than this does not follow it
+    ignore_dc_s: float = 60.0
+    ignore_a: float = 1.0  # … by more than this
+    settle_s: float = 30.0  # after a change, before a car is said not to use what it has
+    ev_max_age_s: float = 90.0  # an EVSE's measurement older than this is absent (some report once a minute)
+    must_within_s: float = 900.0  # a car with less slack than this must charge now: one slot of the plan
+    start_surplus: float = 1.1  # a car is started on surplus only with this much more than its minimum
+
+
+DEFAULT = Rules()
