@@ -1,0 +1,191 @@
+"""Transactions: what was charged, by whom, and the story behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
+from rest_framework import serializers, viewsets
+
+from csms.models import Transaction, TransactionEvent
+from meters.access import sites_of
+from smartcharging.models import AllocationRecord, ChargingGoal
+from webapp.api.fields import KilowattHours
+from webapp.api.permissions import SiteScoped
+
+MOST_POINTS = 500
+MOST_LIMITS = 1000
+
+
+class GoalOfTransaction(serializers.ModelSerializer[ChargingGoal]):
+    energy_kwh = KilowattHours(source="energy_wh")
+    promised_kwh = KilowattHours(source="promised_wh")
+
+    class Meta:
+        model = ChargingGoal
+        fields = (
+            "id",
+            "departure",
+            "energy_kwh",
+            "range_km",
+            "priority",
+            "mode",
+            "source",
+            "external_id",
+            "promised_kwh",
+            "promise_reason",
+        )
+        read_only_fields = fields
+
+
+class TransactionSerializer(serializers.ModelSerializer[Transaction]):
+    station = serializers.CharField(source="station.identity")
+    site = serializers.IntegerField(source="station.site_id", allow_null=True)
+    evse = serializers.IntegerField(source="evse.number", default=None, allow_null=True)
+    id_token = serializers.SerializerMethodField()
+    goal = serializers.SerializerMethodField()
+    open = serializers.BooleanField()
+
+    class Meta:
+        model = Transaction
+        fields: tuple[str, ...] = (
+            "id",
+            "transaction_id",
+            "station",
+            "site",
+            "evse",
+            "connector",
+            "id_token",
+            "authorized",
+            "open",
+            "started_at",
+            "ended_at",
+            "stop_reason",
+            "charging_state",
+            "energy_wh",
+            "soc",
+            "last_event_at",
+            "goal",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.CharField())
+    def get_id_token(self, transaction: Transaction) -> str:
+        """The token as the site knows it; when it is unknown or removed, as it was presented."""
+        return transaction.id_token.value if transaction.id_token else transaction.id_token_value
+
+    @extend_schema_field(GoalOfTransaction(allow_null=True))
+    def get_goal(self, transaction: Transaction) -> Any:
+        goal = getattr(transaction, "goal", None)
+        if goal is None or goal.cancelled_at is not None:
+            return None
+        return GoalOfTransaction(goal).data
+
+
+class EventSerializer(serializers.ModelSerializer[TransactionEvent]):
+    class Meta:
+        model = TransactionEvent
+        fields = ("kind", "at", "received_at", "seq_no", "trigger", "offline", "payload")
+        read_only_fields = fields
+
+
+class EnergyPoint(serializers.Serializer[Any]):
+    at = serializers.DateTimeField()
+    energy_wh = serializers.FloatField(allow_null=True, help_text=_("since the start of the transaction"))
+    power_w = serializers.FloatField(allow_null=True)
+
+
+class GivenLimit(serializers.ModelSerializer[AllocationRecord]):
+    class Meta:
+        model = AllocationRecord
+        fields = ("at", "limit_a", "limit_w", "reason")
+        read_only_fields = fields
+
+
+class TransactionDetailSerializer(TransactionSerializer):
+    """With its story: energy over time, every event, every limit it was given and why."""
+
+    events = EventSerializer(many=True)
+    energy = serializers.SerializerMethodField()
+    limits = serializers.SerializerMethodField()
+
+    class Meta(TransactionSerializer.Meta):
+        fields = (*TransactionSerializer.Meta.fields, "flags", "meter_start_wh", "meter_last_wh", "energy", "events")
+        fields = (*fields, "limits")
+        read_only_fields = fields
+
+    @extend_schema_field(EnergyPoint(many=True))
+    def get_energy(self, transaction: Transaction) -> list[dict[str, Any]]:
+        rows = list(transaction.samples.order_by("at").values_list("at", "energy_wh", "power_w"))
+        stride = -(-len(rows) // MOST_POINTS) or 1
+        kept = rows[::stride]
+        if rows and kept[-1] != rows[-1]:
+            kept.append(rows[-1])
+        start = transaction.meter_start_wh
+        points = [
+            {"at": at, "energy_wh": None if wh is None or start is None else wh - start, "power_w": power}
+            for at, wh, power in kept
+        ]
+        return [dict(EnergyPoint(p).data) for p in points]
+
+    @extend_schema_field(GivenLimit(many=True))
+    def get_limits(self, transaction: Transaction) -> Any:
+        if transaction.evse_id is None:
+            return []
+        ended = transaction.ended_at or timezone.now()
+        records = AllocationRecord.objects.filter(evse=transaction.evse_id, at__lte=ended)
+        during = records.filter(at__gte=transaction.started_at).order_by("-at")[:MOST_LIMITS]
+        # The limit that already held when the transaction began tells the beginning of the story.
+        before = records.filter(at__lt=transaction.started_at).order_by("-at")[:1]
+        return GivenLimit([*before, *reversed(list(during))], many=True).data
+
+
+def own_or_of_sites(transactions: QuerySet[Transaction], user: Any) -> QuerySet[Transaction]:
+    """The transactions of a person's sites, and those of his own cards wherever they are."""
+    if user.is_superuser:
+        return transactions
+    if not user.is_authenticated:
+        return transactions.none()
+    return transactions.filter(Q(station__site__in=sites_of(user)) | Q(id_token__driver=user))
+
+
+class TransactionFilter(filters.FilterSet):
+    station = filters.CharFilter(field_name="station__identity")
+    site = filters.NumberFilter(field_name="station__site", min_value=0, max_value=2**62)
+    evse = filters.NumberFilter(field_name="evse__number", min_value=0, max_value=32767)
+    id_token = filters.CharFilter(field_name="id_token_value", lookup_expr="iexact")
+    transaction_id = filters.CharFilter(field_name="transaction_id")
+    open = filters.BooleanFilter(field_name="ended_at", lookup_expr="isnull")
+
+    class Meta:
+        model = Transaction
+        fields = ("station", "site", "evse", "id_token", "transaction_id", "open")
+
+    @classmethod
+    def get_filters(cls) -> dict[str, Any]:
+        """`from` is a word of Python's, so it cannot be declared above."""
+        return {
+            **super().get_filters(),
+            "from": filters.IsoDateTimeFilter(field_name="started_at", lookup_expr="gte", label="started at or after"),
+            "to": filters.IsoDateTimeFilter(field_name="started_at", lookup_expr="lt", label="started before"),
+        }
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Transactions, newest first"),
+    retrieve=extend_schema(summary="One transaction with energy, events and limits"),
+)
+class Transactions(SiteScoped, viewsets.ReadOnlyModelViewSet[Transaction]):
+    queryset = Transaction.objects.select_related("station", "evse", "id_token", "goal").order_by("-started_at", "-pk")
+    filterset_class = TransactionFilter
+    lookup_value_regex = r"\d{1,18}"
+
+    def get_queryset(self) -> QuerySet[Transaction]:
+        return own_or_of_sites(self.queryset.all(), self.request.user)  # type: ignore[union-attr]
+
+    def get_serializer_class(self) -> type[TransactionSerializer]:
+        return TransactionDetailSerializer if self.action == "retrieve" else TransactionSerializer
