@@ -1,0 +1,53 @@
+"""One port for everything people see: Django as WSGI in a few threads, and the live stream as plain ASGI.
+
+Django's own ASGI handler costs milliseconds a request; its WSGI handler does not, and an endless stream would hold a
+thread. So `/live/<site>/` is answered here, outside Django's middleware, and everything else goes to Django.
+Run it with `uvicorn webapp.asgi:application --timeout-graceful-shutdown 3`: an open stream never ends by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from a2wsgi import WSGIMiddleware
+
+from webapp.wsgi import application as django  # sets Django up, before any model is imported
+
+# isort: split
+from webapp.dashboard.stream import LiveStream, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from django.core.handlers.wsgi import WSGIHandler
+
+THREADS = 8
+
+
+class Application:
+    """Sends each connection to the one that can answer it."""
+
+    def __init__(self, pages: WSGIHandler, stream: LiveStream) -> None:
+        self.pages = WSGIMiddleware(pages, workers=THREADS)
+        self.stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith("/live/"):
+            await self.stream(scope, receive, send)
+        elif scope["type"] == "http":
+            await self.pages(scope, receive, send)
+        else:  # websockets belong to the gateway
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.stream.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+application = Application(django, LiveStream())
