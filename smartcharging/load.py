@@ -2,22 +2,20 @@
 
 Names and identities are the keys. What has vanished from the file is never deleted where it has a history: a device
 is disabled, a station stays and is said. Id tokens, user profiles and vehicles may also come from elsewhere (the
-admin, a CSV file), so those that the file does not name are left alone. The line to the stations' and devices'
-processes is `csms.bus` after the commit.
+admin, a CSV file), so those that the file does not name are left alone. Gateways
+hear of changed stations and tokens after the commit, and a plan is asked for.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
 from django.db import models, transaction
 
-from csms import bus
+from csms import changes
 from csms.models import EVSE, ChargingStation, IdToken
 from meters.models import Device, Site
 from smartcharging import wake
@@ -33,8 +31,6 @@ from smartcharging.sitefile import (
     VehicleTable,
 )
 from smartcharging.tables import PHASE_NAMES, Problem
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -87,20 +83,10 @@ def load(sitefile: SiteFile, *, dry_run: bool = False) -> LoadReport:
         if dry_run:
             transaction.set_rollback(True)
         else:
-            transaction.on_commit(lambda: _announce(report))
+            changes.announce("station", sorted(report.stations))
+            changes.announce("token", sorted(report.tokens))
+            transaction.on_commit(lambda: wake.plan(site.pk, "site file loaded"))
     return report
-
-
-def _announce(report: LoadReport) -> None:
-    """Tell the gateways and ask for a plan. The load has succeeded whether or not Redis is there to hear it."""
-    try:
-        for pk in sorted(report.stations):
-            bus.announce_change("station", pk)
-        for pk in sorted(report.tokens):
-            bus.announce_change("token", pk)
-    except redis.RedisError as error:
-        log.warning("the gateways were not told of the loaded site; they read again by themselves: %s", error)
-    wake.plan(report.site.pk, "site file loaded")
 
 
 def _put(model: type[models.Model], key: dict[str, Any], values: dict[str, Any]) -> tuple[Any, str]:
