@@ -64,12 +64,13 @@ def _soft(problem: PlanProblem, plan: PlanResult, h: float) -> float:
     total = 0.0
     slots = np.arange(problem.slots)
     values = worth.goal_values(problem)
+    sunny = worth.surplus_values(problem)
     for value, session in zip(values, problem.sessions, strict=True):
         window = slice(session.first_slot, session.last_slot)
         kwh = plan.session_w[session.key][window] / 1000 * h
         total += problem.early_eur_per_kwh * float(kwh @ slots[window])
         if session.mode is Mode.SURPLUS:
-            total -= session.efficiency * float(kwh @ worth.surplus_values(problem)[window])
+            total -= session.efficiency * float(kwh @ sunny[window])
         else:
             total += value * max(0.0, session.energy_wh / 1000 - session.efficiency * float(kwh.sum()))
     battery = problem.battery
@@ -133,22 +134,20 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> No
     nodes = len(problem.grid)
     phase_w = np.zeros((nodes, 3, slots))
     for s in problem.sessions:
-        power = np.zeros(slots)
-        power[s.first_slot : s.last_slot] = plan.session_w[s.key][s.first_slot : s.last_slot]
-        used = [f for f in range(3) if s.phases[f]]
-        for n in problem.grid.path(s.node):
-            for f in used:
-                phase_w[n, f] += power / len(used)
+        window = slice(s.first_slot, s.last_slot)
+        for f in range(3):
+            if s.phases[f]:
+                phase_w[s.node, f, window] += plan.session_w[s.key][window] / sum(s.phases)
     if problem.battery is not None:
-        for n in problem.grid.path(problem.battery.node):
-            phase_w[n] += plan.battery_w / 3
+        phase_w[problem.battery.node] += plan.battery_w / 3
+    for n in range(nodes - 1, 0, -1):
+        phase_w[problem.grid.circuits[n].parent] += phase_w[n]
     background = _background(problem, problem.pv_w)
     after = _background(problem, plan.pv_w)
     for n, circuit in enumerate(problem.grid.circuits):
-        for f in range(3):
-            limit_w = max(0.0, circuit.limit_a[f] - circuit.margin_a) * NOMINAL_V
-            allowed = np.maximum(limit_w, background[n] / 3)
-            worst.see(f"limit:{circuit.name}:L{f + 1}", phase_w[n, f] + after[n] / 3 - allowed)
+        fuse_w = np.array([max(0.0, a - circuit.margin_a) * NOMINAL_V for a in circuit.limit_a])
+        allowed = np.maximum(fuse_w[:, None], background[n] / 3)
+        worst.see(f"a phase of limit:{circuit.name}", phase_w[n] + after[n] / 3 - allowed)
         if circuit.limit_w is not None:
             allowed = np.maximum(circuit.limit_w, background[n])
             worst.see(f"limit:{circuit.name}", phase_w[n].sum(axis=0) + after[n] - allowed)
@@ -157,13 +156,15 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> No
 def _background(problem: PlanProblem, pv_w: Series) -> Series:
     nodes = len(problem.grid)
     out = np.zeros((nodes, problem.slots))
+    of_children = np.zeros((nodes, problem.slots))
     for n in range(nodes - 1, 0, -1):
         if n in problem.node_background_w:
             out[n] = problem.node_background_w[n]
         else:
-            for child, circuit in enumerate(problem.grid.circuits):
-                if circuit.parent == n:
-                    out[n] += out[child]
+            out[n] += of_children[n]
+        parent = problem.grid.circuits[n].parent
+        assert parent is not None
+        of_children[parent] += out[n]
     out[0] = problem.building_w + pv_w
     return out
 

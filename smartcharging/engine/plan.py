@@ -72,17 +72,17 @@ def _solve(problem: PlanProblem) -> PlanResult:
         overload_notes(problem, notes)
         try:
             answer = optimise(problem)
-            result = finish(problem, answer, notes)
-            broken = judge.judge(problem, result)
-            if broken.worst_w <= HARD_W:
+            result, verdict = finish(problem, answer, notes)
+            if verdict.worst_w <= HARD_W:
                 return result
-            trouble = f"the optimiser's plan broke {broken.worst_name} by {broken.worst_w:.1f} W"
+            trouble = f"the optimiser's plan broke {verdict.worst_name} by {verdict.worst_w:.1f} W"
         except (NoSolution, FloatingPointError, ArithmeticError) as error:
             trouble = f"the optimiser found no plan: {error}"
     else:
         problem = plan_rule.with_known_numbers(problem)
     notes.append(trouble)
-    return finish(problem, rule_answer(problem), notes)
+    result, _ = finish(problem, rule_answer(problem), notes)
+    return result
 
 
 def rule_answer(problem: PlanProblem) -> Answer:
@@ -361,8 +361,8 @@ def interval(problem: PlanProblem, first: int, last: int) -> str:
 # The answer
 
 
-def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> PlanResult:
-    """Everything a plan says, computed from the powers alone."""
+def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[PlanResult, judge.Verdict]:
+    """Everything a plan says, computed from the powers alone, and how it is judged."""
     slots, h = problem.slots, problem.slot_s / 3600
     cars = np.zeros(slots)
     session_w: dict[str, Series] = {}
@@ -394,8 +394,8 @@ def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> PlanResult
         binding=answer.binding,
         notes=tuple(notes),
     )
-    priced = judge.judge(problem, result)
-    return replace(result, objective_eur=priced.objective_eur, cost_eur=priced.cost_eur)
+    verdict = judge.judge(problem, result)
+    return replace(result, objective_eur=verdict.objective_eur, cost_eur=verdict.cost_eur), verdict
 
 
 def pv_left(problem: PlanProblem, load_w: Series, curtailed_kw: Series | None) -> Series:

@@ -14,13 +14,13 @@ import numpy as np
 
 from smartcharging.engine import rooms
 from smartcharging.engine.problem import PlanProblem, PlanSession, Series
-from smartcharging.engine.rooms import BALANCED_KW_PER_A, Rooms
+from smartcharging.engine.rooms import BALANCED_KW_PER_A, Rooms, export_limit_kw
 from smartcharging.engine.snapshot import Mode
 
 
 def by_rule(problem: PlanProblem) -> tuple[Series, ...]:
     """kW per slot for each session, in the order of the problem."""
-    room = np.maximum(Rooms.of(problem).room, 0.0)
+    room = np.maximum(Rooms.of(_with_sure_sun(problem)).room, 0.0)
     surplus = np.maximum(-(problem.building_w + problem.pv_w) / 1000, 0.0)
     inlet: dict[int | None, Series] = {}
     for s in problem.sessions:
@@ -47,6 +47,12 @@ def by_rule(problem: PlanProblem) -> tuple[Series, ...]:
             inlet[session.group] = np.maximum(inlet[session.group] - power, 0.0)
         surplus = np.maximum(surplus - power, 0.0)
     return tuple(powers)
+
+
+def _with_sure_sun(problem: PlanProblem) -> PlanProblem:
+    """Only PV that runs in any case may carry cars over a fuse: none that would be held back for want of a taker."""
+    taken = problem.building_w + np.where(problem.export_eur_per_kwh < 0, 0.0, export_limit_kw(problem) * 1000)
+    return replace(problem, pv_w=np.maximum(problem.pv_w, -np.maximum(taken, 0.0)))
 
 
 def _turn(session: PlanSession) -> tuple[bool, int, bool, int]:

@@ -1,0 +1,155 @@
+"""What holds for every plan of every site, asked of many small random ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smartcharging.engine import plan as planning
+from smartcharging.engine.grid import Circuit, Grid
+from smartcharging.engine.judge import judge
+from smartcharging.engine.problem import PlanProblem, PlanSession
+from smartcharging.engine.snapshot import BatteryState, Mode
+from tests.smartcharging.planning_worlds import ALL, MIDNIGHT, ON_L1, ON_L2
+
+SLOTS = 8
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PHASES = [ALL, ON_L1, ON_L2, (True, True, False), (False, False, True)]
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> Grid:
+    amps = st.sampled_from([0.0, 10.0, 16.0, 25.0, 63.0, 500.0])
+    circuits = [
+        Circuit("grid", None, (draw(amps), draw(amps), draw(amps)), limit_w=draw(st.sampled_from([None, 9000.0])))
+    ]
+    for n in range(1, draw(st.integers(1, 6))):
+        even = draw(amps)
+        limit = (even, even, even) if draw(st.booleans()) else (draw(amps), draw(amps), draw(amps))
+        circuits.append(
+            Circuit(
+                f"c{n}",
+                draw(st.integers(0, n - 1)),
+                limit,
+                limit_w=draw(st.sampled_from([None, None, 7000.0])),
+                margin_a=draw(st.sampled_from([0.0, 2.0])),
+            )
+        )
+    return Grid(tuple(circuits))
+
+
+@st.composite
+def cars(draw: st.DrawFn, number: int, nodes: int, modes: list[Mode]) -> PlanSession:
+    first = draw(st.integers(-1, SLOTS))
+    return PlanSession(
+        key=str(number),
+        node=draw(st.integers(0, nodes - 1)),
+        phases=draw(st.sampled_from(PHASES)),
+        first_slot=first,
+        last_slot=first + draw(st.integers(0, SLOTS)),
+        max_w=draw(st.sampled_from([0.0, 3680.0, 11_000.0, 22_000.0])),
+        min_w=1380.0,
+        energy_wh=draw(st.sampled_from([0.0, 500.0, 8000.0, 30_000.0])),
+        priority=draw(st.integers(0, 3)),
+        mode=draw(st.sampled_from(modes)),
+        efficiency=draw(st.sampled_from([1.0, 0.9])),
+        group=draw(st.sampled_from([None, 1])),
+        group_max_w=15_000.0,
+    )
+
+
+def numbers(low: float, high: float) -> st.SearchStrategy[np.ndarray]:
+    each = st.floats(low, high).map(lambda v: round(v, 3))
+    return st.lists(each, min_size=SLOTS, max_size=SLOTS).map(lambda v: np.array(v, dtype=float))
+
+
+@st.composite
+def problems(draw: st.DrawFn, modes: tuple[Mode, ...] = tuple(Mode), prices: tuple[float, float] = (-0.3, 0.6)):
+    grid = draw(grids())
+    battery = None
+    if draw(st.booleans()):
+        battery = BatteryState(
+            key="b",
+            node=draw(st.integers(0, len(grid) - 1)),
+            soc=draw(st.sampled_from([0.0, 0.05, 0.5, 1.0])),
+            capacity_wh=10_000.0,
+            max_charge_w=5000.0,
+            max_discharge_w=4000.0,
+            efficiency=draw(st.sampled_from([1.0, 0.9])),
+            wear_eur_per_kwh=draw(st.sampled_from([0.0, 0.02])),
+        )
+    optional = draw(st.sampled_from([None, np.full(SLOTS, 6000.0), np.linspace(0, 12_000, SLOTS)]))
+    return PlanProblem(
+        start=MIDNIGHT,
+        slot_s=draw(st.sampled_from([900, 3600])),
+        grid=grid,
+        sessions=tuple(draw(cars(i, len(grid), list(modes))) for i in range(draw(st.integers(0, 6)))),
+        building_w=draw(numbers(0, 12_000)),
+        pv_w=-draw(numbers(0, 12_000)),
+        import_eur_per_kwh=draw(numbers(*prices)),
+        export_eur_per_kwh=draw(numbers(*prices)),
+        battery=battery,
+        month_peak_w=draw(st.sampled_from([0.0, 5000.0])),
+        peak_eur_per_kw=draw(st.sampled_from([0.0, 4.0])),
+        import_limit_w=optional,
+        export_limit_w=draw(st.sampled_from([None, np.full(SLOTS, 3000.0)])),
+        node_background_w={n: draw(numbers(0, 6000)) for n in range(1, len(grid)) if draw(st.booleans())},
+    )
+
+
+@given(problems())
+@quick
+def test_no_bound_is_ever_broken_and_the_books_close(problem: PlanProblem):
+    plan = planning.solve(problem)
+
+    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    verdict = judge(tidy, plan)
+    assert plan.status in ("optimal", "feasible"), plan.notes
+    assert verdict.worst_w <= 1, verdict.worst_name
+    for s in tidy.sessions:
+        got = s.efficiency * plan.session_w[s.key].sum() * problem.slot_s / 3600
+        assert got + plan.shortfall_wh[s.label] >= s.energy_wh - planning.SHORT_WH
+        assert got <= s.energy_wh + 1
+        assert (plan.shortfall_wh[s.label] > 0) == (s.label in plan.shortfall_reason)
+
+
+@given(problems(modes=(Mode.PLAN, Mode.SURPLUS)))
+@quick
+def test_the_plan_is_never_worse_than_the_rule(problem: PlanProblem):
+    plan = planning.solve(problem)
+
+    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    rule, verdict = planning.finish(tidy, planning.rule_answer(tidy), [])
+    assert verdict.worst_w <= 1, verdict.worst_name
+    assert plan.objective_eur is not None
+    assert rule.objective_eur is not None
+    assert plan.objective_eur <= rule.objective_eur + 1e-4 * max(1.0, abs(rule.objective_eur))
+
+
+@given(problems(modes=(Mode.PLAN,)))
+@quick
+def test_by_rule_every_bound_holds_too(problem: PlanProblem):
+    broken = replace(problem, import_eur_per_kwh=np.full(SLOTS, np.nan))
+
+    plan = planning.solve(broken)
+
+    assert plan.status == "fallback"
+    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    assert judge(replace(tidy, battery=None), plan).worst_w <= 1
+
+
+@given(problems(modes=(Mode.PLAN,)), st.integers(0, 1_000_000))
+@quick
+def test_the_order_of_the_sessions_changes_nothing_that_is_paid(problem: PlanProblem, seed: int):
+    shuffled = list(problem.sessions)
+    np.random.default_rng(seed).shuffle(shuffled)  # type: ignore[arg-type]
+
+    one = planning.solve(problem)
+    other = planning.solve(replace(problem, sessions=tuple(shuffled)))
+
+    assert one.objective_eur is not None
+    assert other.objective_eur is not None
+    assert abs(one.objective_eur - other.objective_eur) <= 1e-3 * max(1.0, abs(one.objective_eur))
