@@ -326,10 +326,11 @@ def _used(fleet: Fleet, rules: Rules) -> Floats:
     A car that has had its limit for a while and draws clearly less is full soon, or cannot take more: what it leaves
     unused goes to others, and comes back step by step as soon as it uses what it has left.
     """
-    with np.errstate(invalid="ignore"):
-        enough = (fleet.drawn_a + 0.5) / 0.9 + 1.0
-        unused = fleet.offered_a > enough + 0.5
-        hungry = fleet.drawn_a >= 0.9 * fleet.offered_a - 0.5
-        settled = fleet.changed_s >= rules.settle_s
-        cap = np.where(settled & unused, enough, np.where(~hungry & ~unused, fleet.offered_a, np.inf))
-    return np.where(np.isnan(cap), np.inf, np.maximum(cap, fleet.min_a))
+    known = ~np.isnan(fleet.drawn_a + fleet.offered_a)
+    drawn, offered = np.nan_to_num(fleet.drawn_a), np.nan_to_num(fleet.offered_a)
+    enough = (drawn + 0.5) / 0.9 + 1.0
+    unused = offered > enough + 0.5
+    hungry = drawn >= 0.9 * offered - 0.5
+    settled = fleet.changed_s >= rules.settle_s
+    cap = np.where(settled & unused, enough, np.where(~hungry & ~unused, offered, np.inf))
+    return np.where(known, np.maximum(cap, fleet.min_a), np.inf)

@@ -56,6 +56,8 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
         load_a=_per_node(left.other + load, fleet.circuits),
         headroom_a=_headroom(spare, fleet.circuits),
         node_reason=_node_reasons(snapshot, left, spare),
+        told_a=_per_node(np.round(fleet.tree.sums(now_a[:, None] * fleet.uses), 6), fleet.circuits),
+        circuits=tuple(c.name for c in snapshot.grid.circuits),
     )
 
 

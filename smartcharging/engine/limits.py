@@ -186,6 +186,8 @@ def reason_of(narrowing: Narrowing) -> str:
     except ValueError:
         who = "limit"
     words = narrowing.reason.strip()
+    if narrowing.rank == Rank.CONTRACT and words == "peak":
+        return words  # our own doing, known by one word
     return who if not words or words == who else f"{who}: {words}"
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.fleet import Fleet
+from smartcharging.engine.fleet import Flags, Fleet
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.limits import SUM, Limits, Rank
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Snapshot
@@ -55,7 +55,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
     allowed[:, :SUM] = np.maximum(allowed[:, :SUM] - margin[:, None], 0.0)
 
     current, power = _readings(snapshot)
-    fresh = ~np.isnan(current).any(axis=1)
+    fresh: Flags = ~np.isnan(current).any(axis=1)
     stale = np.array([c.metered for c in circuits]) & ~fresh
     cars = fleet.tree.sums(fleet.drawn)[:count]
     batteries = _below(fleet, battery_amps(snapshot.batteries, count))

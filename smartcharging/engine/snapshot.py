@@ -145,11 +145,30 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class AtCircuit:
+    """What the answer means at one circuit: what its cars are told to take together, and what is then left."""
+
+    current_a: Phases
+    load_a: Phases
+    headroom_a: Phases
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Allocation:
-    """The engine's answer for this moment."""
+    """The engine's answer for this moment. Tables per circuit are keyed by its index in the grid."""
 
     shares: Mapping[str, Share]
     battery_w: Mapping[str, float] = field(default_factory=dict)
     load_a: Mapping[int, Phases] = field(default_factory=dict)  # expected at each node, worst case
     headroom_a: Mapping[int, Phases] = field(default_factory=dict)
     node_reason: Mapping[int, str] = field(default_factory=dict)
+    told_a: Mapping[int, Phases] = field(default_factory=dict)  # the shares below each node, added up
+    circuits: tuple[str, ...] = ()
+
+    def at(self, name: str) -> AtCircuit:
+        """The answer at a circuit, by name (`row_1` finds “row 1”). Raises `KeyError` when there is none."""
+        for n, circuit in enumerate(self.circuits):
+            if circuit in (name, name.replace("_", " ")):
+                return AtCircuit(self.told_a[n], self.load_a[n], self.headroom_a[n], self.node_reason[n])
+        raise KeyError(name)

@@ -1,0 +1,121 @@
+"""When something is missing: the safe currents that need no meter, no plan and no clever allocator.
+
+Pure, and on purpose independent of `allocate`: plain arithmetic, so that one mistake cannot be in both. It is used
+when a snapshot cannot be allocated at all, and at commissioning to see whether the fail-safes stored in the stations
+fit under every circuit by themselves, which is what holds when nobody is left to say anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
+from smartcharging.engine.limits import PHASES, Rank, reason_of
+from smartcharging.engine.snapshot import Allocation, Session, Share, Snapshot
+
+REASON = "fail-safe"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A circuit that the fail-safes below it and its worst other load would overload."""
+
+    circuit: str
+    phase: str
+    limit_a: float
+    fail_safe_a: float
+    other_a: float
+
+    @property
+    def over_a(self) -> float:
+        return self.fail_safe_a + self.other_a - self.limit_a
+
+
+def safe_allocation(snapshot: Snapshot) -> Allocation:
+    """Everybody at his fail-safe, most important class first, as far as it fits; else 0. Batteries rest.
+
+    Below every metered circuit they fit in its `fallback_a` together; without one, and wherever there is no meter,
+    in the limit less the known load. A narrowing in force holds here too; one at a place that is not known holds for
+    the whole site, because a fire somewhere unknown may be anywhere.
+    """
+    room = [list(_room(snapshot, n)) for n in range(len(snapshot.grid))]
+    reasons = _narrow(snapshot, room)
+    shares: dict[str, Share] = {}
+    for session in sorted(snapshot.sessions, key=lambda s: (-s.priority, s.key)):
+        shares[session.key] = _safe_share(session, snapshot.grid, room, reasons)
+    return Allocation(
+        shares=shares,
+        battery_w={b.key: 0.0 for b in snapshot.batteries},
+        headroom_a={n: (a, b, c) for n, (a, b, c) in enumerate(room)},
+        node_reason={n: reasons.get(n, REASON) for n in range(len(snapshot.grid))},
+    )
+
+
+def _room(snapshot: Snapshot, node: int) -> Phases:
+    circuit = snapshot.grid.circuits[node]
+    known = snapshot.background_a.get(node, (0.0, 0.0, 0.0))
+    room = [max(limit - circuit.margin_a, 0.0) for limit in circuit.limit_a]
+    if circuit.metered and circuit.fallback_a is not None:
+        room = [min(r, circuit.fallback_a) for r in room]
+    elif not circuit.metered:
+        room = [max(r - max(k, 0.0), 0.0) for r, k in zip(room, known, strict=True)]
+    if circuit.limit_w is not None:
+        room = [min(r, circuit.limit_w / (3 * NOMINAL_V)) for r in room]
+    a, b, c = room
+    return a, b, c
+
+
+def _narrow(snapshot: Snapshot, room: list[list[float]]) -> dict[int, str]:
+    reasons: dict[int, str] = {}
+    for narrowing in sorted(snapshot.narrowings, key=lambda n: -n.rank):
+        if narrowing.session is not None:
+            continue
+        node = narrowing.node if narrowing.node is not None and 0 <= narrowing.node < len(room) else 0
+        amps = [narrowing.limit_a, None if narrowing.limit_w is None else narrowing.limit_w / (3 * NOMINAL_V)]
+        least = min((0.0 if math.isnan(a) else max(a, 0.0) for a in amps if a is not None), default=math.inf)
+        if any(least < r for r in room[node]) or narrowing.rank <= Rank.EMERGENCY_STOP:
+            reasons[node] = reason_of(narrowing)
+        room[node] = [min(r, least) for r in room[node]]
+    return reasons
+
+
+def _safe_share(session: Session, grid: Grid, room: list[list[float]], reasons: dict[int, str]) -> Share:
+    phases = (True, True, True) if session.dc or not any(session.phases) else session.phases
+    steps = math.floor(min(session.fail_safe_a, session.max_a) / session.step_a + 1e-6)
+    amps = round(steps * session.step_a, 6)
+    path = list(grid.path(session.node)) if 0 <= session.node < len(grid) else list(range(len(grid)))
+    full = [n for n in path if any(p and room[n][f] < amps - 1e-9 for f, p in enumerate(phases))]
+    reason = REASON
+    if full:
+        reason = next((reasons[n] for n in full if n in reasons), REASON)
+    if full or amps < session.min_a - 1e-9:
+        amps = 0.0
+    for n in path:
+        for f, p in enumerate(phases):
+            room[n][f] -= amps * p
+    # The want replaces what the station has now: below it, at once.
+    lowers = session.offered_a is None or session.offered_a > amps
+    return Share(session.key, amps, math.floor(amps * 3 * NOMINAL_V + 1e-6) if session.dc else None, reason, lowers)
+
+
+def commissioning_gaps(grid: Grid, sessions: tuple[Session, ...], worst_a: Mapping[int, Phases]) -> list[Gap]:
+    """The circuits that hold only as long as somebody steers: their fail-safes do not fit beside the worst other load.
+
+    `worst_a` is the highest other load per circuit, all that is below it included. An empty list means that cloud,
+    site controller and network may all be gone, and no fuse blows.
+    """
+    safe = [[0.0, 0.0, 0.0] for _ in grid.circuits]
+    for session in sessions:
+        phases = (True, True, True) if session.dc or not any(session.phases) else session.phases
+        for n in grid.path(session.node):
+            for f, p in enumerate(phases):
+                safe[n][f] += session.fail_safe_a * p
+    gaps: list[Gap] = []
+    for n, circuit in enumerate(grid.circuits):
+        for f, phase in enumerate(PHASES):
+            other = worst_a.get(n, (0.0, 0.0, 0.0))[f]
+            if safe[n][f] > 0 and safe[n][f] + other > circuit.limit_a[f] + 1e-9:
+                gaps.append(Gap(circuit.name, phase, circuit.limit_a[f], safe[n][f], other))
+    return gaps
