@@ -91,12 +91,19 @@ class Link:
             self._socket.transport.abort()
 
     def reboot(self) -> None:
-        """Close, and come back with a boot."""
+        """Say what there is to say, close, and come back with a boot."""
         self._needs_boot = self._rebooting = True
         if self._socket is not None:
-            task = asyncio.create_task(self._socket.close())
+            task = asyncio.create_task(self._close(self._socket))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    async def _close(self, socket: ClientConnection) -> None:
+        for _ in range(20):
+            if not self._outbox:
+                break
+            await asyncio.sleep(0.1)
+        await socket.close()
 
     async def keep(self) -> None:
         station = self.station
