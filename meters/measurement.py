@@ -49,6 +49,8 @@ class Measurement:
     soc: float | None = None
     energy_capacity_wh: float | None = None
     offered_a: float | None = None  # what an EVSE says it offers to the car
+    demand_w: float | None = None  # a digital meter's running mean of this clock quarter, import
+    month_peak_w: float | None = None  # … and its highest quarter of this month
     state: str | None = None  # the device's own word: battery mode, alarm, IEC 61851 state
     quality: Quality = Quality.GOOD
 
