@@ -97,7 +97,7 @@ class LiveStream:
             pass  # the reader left in the middle of a line
         finally:
             gone.cancel()
-            await self.hub.leave(site, inbox)
+            self.hub.leave(site, inbox)
 
     async def close(self) -> None:
         """Let go of Redis; open streams end at their next line."""
@@ -142,15 +142,12 @@ class Hub:
             await self._deliver_stored([site])
         return inbox
 
-    async def leave(self, site: int, inbox: Inbox) -> None:
+    def leave(self, site: int, inbox: Inbox) -> None:
+        """The subscription notices within a second that nobody is left, and ends by itself: cancelling a Redis
+        client in the middle of a connect may be swallowed, and would then never end."""
         self._readers[site].discard(inbox)
         if not self._readers[site]:
             del self._readers[site]
-        if not self._readers and self._task is not None:
-            task, self._task = self._task, None
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def close(self) -> None:
         self.closing = True
@@ -158,26 +155,30 @@ class Hub:
             for inbox in inboxes:
                 inbox.ring()
         if self._task is not None:
+            await asyncio.wait({self._task}, timeout=2)
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+
+    @property
+    def _needed(self) -> bool:
+        return bool(self._readers) and not self.closing
 
     async def _listen(self) -> None:
         """Subscribe, hand out what is stored, then relay. Redis away: try again until it is back."""
-        while True:
+        while self._needed:
             client = _client()
             try:
-                async with client.pubsub() as pubsub:
+                async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.psubscribe("push:*")
                     await self._deliver_stored(list(self._readers))
-                    async for message in pubsub.listen():
-                        if message["type"] == "pmessage":
+                    while self._needed:
+                        message = await pubsub.get_message(timeout=1.0)
+                        if message is not None:
                             self._hand_out(message["channel"].removeprefix("push:"), message["data"])
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, ValueError) as error:  # ValueError: bytes that are no text
                 log.warning("live stream: Redis is away (%s); trying again", type(error).__name__)
+                await asyncio.sleep(RETRY_S)
             finally:
                 await client.aclose()
-            await asyncio.sleep(RETRY_S)
 
     async def _deliver_stored(self, sites: Iterable[int]) -> None:
         client = _client()

@@ -61,7 +61,7 @@ class GoalForm(forms.Form):
         day, clock = data.get("day"), data.get("time")
         if day and day != NO_DEPARTURE and "time" not in self.errors:
             if clock is None:
-                self.add_error("time", _("Give the time, or choose “no fixed time”."))
+                self.add_error("time", _("Give the time, or choose “any time”."))
             else:
                 data["departure"] = self._moment(day, clock)
         return data
@@ -101,7 +101,7 @@ def _days(goal: ChargingGoal | None, zone: ZoneInfo, now: datetime) -> list[tupl
         day = goal.departure.astimezone(zone).date()
         if day > today + timedelta(days=2):
             days.append((day.isoformat(), formats.date_format(day, "D j M")))
-    return [*days, (NO_DEPARTURE, str(_("No fixed time")))]
+    return [*days, (NO_DEPARTURE, str(_("Any time")))]
 
 
 def _initial(goal: ChargingGoal | None, zone: ZoneInfo, now: datetime) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def _preview(transaction: Transaction, goal: ChargingGoal | None, site: Site, no
         for n, (at, w) in enumerate(ahead)
     )
     first = next((at for at, w in ahead if w > CHARGING_W), None)
-    return Preview(steps, most, first, ahead[-1][0] + slot)
+    return Preview(steps, most, first, min(ahead[-1][0] + slot, until))
 
 
 def _measured(evse_ids: Iterable[int]) -> dict[int, Measurement]:
