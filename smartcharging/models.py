@@ -216,7 +216,6 @@ class ChargingGoal(models.Model):
         verbose_name=_("asked for"),
         null=True,
         blank=True,
-        editable=False,
     )
     evse = models.ForeignKey(EVSE, models.CASCADE, related_name="goals", verbose_name=_("EVSE"), null=True, blank=True)
     id_token = models.ForeignKey(
@@ -350,6 +349,31 @@ class MonthPeak(models.Model):
 
     def __str__(self) -> str:
         return f"{self.site} {self.month:%Y-%m}"
+
+
+class SiteQuarter(models.Model):
+    """A site's quarter hour: mean power of each kind, load-positive; what forecasts learn from.
+
+    `building_w` is what is left of the grid connection's meter. None is unknown, never zero.
+    """
+
+    site = models.ForeignKey(Site, models.CASCADE, related_name="quarters", verbose_name=_("site"))
+    slot = models.DateTimeField(_("slot"), help_text=_("start of the UTC quarter hour"))
+    grid_w = models.FloatField(_("grid [W]"), null=True)
+    pv_w = models.FloatField(_("PV [W]"), null=True)
+    battery_w = models.FloatField(_("battery [W]"), null=True)
+    loads_w = models.FloatField(_("loads [W]"), null=True)
+    charging_w = models.FloatField(_("charging [W]"), null=True)
+    building_w = models.FloatField(_("building [W]"), null=True)
+
+    class Meta:
+        verbose_name = _("quarter hour of a site")
+        verbose_name_plural = _("quarter hours of sites")
+        ordering = ["site", "slot"]
+        constraints = [models.UniqueConstraint(fields=["site", "slot"], name="one_quarter_per_site")]
+
+    def __str__(self) -> str:
+        return f"{self.site} {self.slot:%Y-%m-%d %H:%M}"
 
 
 class Forecast(models.Model):

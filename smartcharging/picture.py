@@ -14,6 +14,7 @@ from typing import Any
 
 from meters.live import connection
 from meters.models import Device
+from smartcharging.engine.grid import NOMINAL_V, Phases
 from smartcharging.engine.snapshot import Allocation
 from smartcharging.gather import Place, View, amps_of
 from smartcharging.remember import phase_currents
@@ -81,7 +82,9 @@ def _grid_w(view: View) -> float | None:
     if found.power_w is not None:
         return found.power_w
     phases = found.power_phase_w
-    return None if phases is None or any(p is None for p in phases) else sum(p for p in phases if p is not None)
+    if phases is None or any(p is None for p in phases):
+        return None
+    return sum(p for p in phases if p is not None)
 
 
 def _sum_of(view: View, kind: str) -> float | None:
@@ -128,11 +131,7 @@ def _circuits(view: View, allocation: Allocation | None) -> list[dict[str, Any]]
         headroom = None if allocation is None else allocation.headroom_a.get(node)
         load = loads[node]
         if headroom is None:
-            headroom = (
-                (0.0, 0.0, 0.0)
-                if load is None
-                else tuple(a - circuit.margin_a - b for a, b in zip(circuit.limit_a, load, strict=True))
-            )
+            headroom = _free(circuit.limit_a, circuit.margin_a, load)
         out.append(
             {
                 "id": circuit.key,
@@ -149,7 +148,15 @@ def _circuits(view: View, allocation: Allocation | None) -> list[dict[str, Any]]
     return out
 
 
-def _measured_loads(view: View) -> list[tuple[float, float, float] | None]:
+def _free(limit_a: Phases, margin_a: float, load: Phases | None) -> Phases:
+    """What is left by the meter alone; nothing where the load is not known."""
+    if load is None:
+        return (0.0, 0.0, 0.0)
+    a, b, c = (most - margin_a - taken for most, taken in zip(limit_a, load, strict=True))
+    return (a, b, c)
+
+
+def _measured_loads(view: View) -> list[Phases | None]:
     """What each circuit carries: its meter's word, else the sum of what is measured below it, else unknown."""
     grid = view.snapshot.grid
     sums = [[0.0, 0.0, 0.0] for _ in grid.circuits]
@@ -166,12 +173,13 @@ def _measured_loads(view: View) -> list[tuple[float, float, float] | None]:
             continue
         currents = phase_currents(found)
         if currents is None and found is not None and found.power_w is not None:
-            currents = (found.power_w / 690.0,) * 3
+            each = found.power_w / (3 * NOMINAL_V)
+            currents = (each, each, each)
         if currents is None:
             known[node] = False
         for phase, amps in enumerate(currents or ()):
             sums[node][phase] += amps
-    loads: list[tuple[float, float, float] | None] = [None] * len(grid)
+    loads: list[Phases | None] = [None] * len(grid)
     for node in reversed(range(len(grid))):
         reading = view.snapshot.readings.get(node)
         if reading is not None and reading.current_a is not None:

@@ -15,11 +15,11 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='charginggoal',
             name='asked_for',
-            field=models.ForeignKey(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='goals_asked', to='csms.transaction', verbose_name='asked for'),
+            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='goals_asked', to='csms.transaction', verbose_name='asked for'),
         ),
         migrations.AddField(
             model_name='historicalcharginggoal',
             name='asked_for',
-            field=models.ForeignKey(blank=True, db_constraint=False, editable=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='csms.transaction', verbose_name='asked for'),
+            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='csms.transaction', verbose_name='asked for'),
         ),
     ]

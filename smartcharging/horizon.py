@@ -1,0 +1,220 @@
+"""The coming day as a planning problem: cars and their goals, expected load and sun, prices, battery and orders.
+
+Slots are UTC quarter hours from the running one on. What is missing is filled with what is safe or usual, never with
+zero: a day without prices has the contract's fixed price, a building that was never measured is the forecast's word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from meters.history import SLOT, slot_of
+from meters.models import Site
+from smartcharging import forecasts
+from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.problem import PlanProblem, PlanSession, Series
+from smartcharging.engine.snapshot import BatteryState, Mode
+from smartcharging.gather import (
+    Place,
+    View,
+    energy_needed_wh,
+    look,
+    max_a,
+    min_a,
+    mode_of,
+    phases_of,
+    priority_of,
+)
+from smartcharging.models import GridCommand, Price, Tariff
+
+SLOT_S = 900
+FEWEST_SLOTS = 96
+MOST_SLOTS = 192
+USUAL_STAY = timedelta(hours=4)  # of a car that said nothing …
+LEAST_STAY = timedelta(hours=1)  # … and still is there
+USUAL_WH = 30_000.0  # what such a car is taken to want
+AT_LEAST_WH = 5_000.0
+FULL_SOC = 0.95
+
+
+@dataclass(frozen=True)
+class Day:
+    """The problem, and the view it was painted from."""
+
+    problem: PlanProblem
+    view: View
+    labels: dict[str, Place]  # by session label
+
+
+def problem(site: Site, now: datetime) -> PlanProblem:
+    """What the plan depends on. Raises `gather.SiteNotReady`."""
+    return day(site, now).problem
+
+
+def day(site: Site, now: datetime) -> Day:
+    """The planning problem of the coming day with the places its sessions stand for."""
+    view = look(site, now)
+    start = slot_of(now)
+    cars = [p for p in view.places if _takes_part(p)]
+    slots = _slots(cars, start)
+    building_w, pv_w = forecasts.expected(site, start, slots, now, view)
+    bought, sold = prices(site, view.tariff, start, slots)
+    commands = list(_commands(site, start, slots))
+    sessions = tuple(_session(p, start, slots, now) for p in cars)
+    return Day(
+        problem=PlanProblem(
+            start=start,
+            slot_s=SLOT_S,
+            grid=view.snapshot.grid,
+            sessions=sessions,
+            building_w=building_w,
+            pv_w=pv_w,
+            import_eur_per_kwh=bought,
+            export_eur_per_kwh=sold,
+            battery=one_battery(view.snapshot.batteries),
+            month_peak_w=view.month_peak_w,
+            peak_eur_per_kw=view.tariff.peak_eur_per_kw_month,
+            import_limit_w=_limits(commands, "import_limit_w", start, slots),
+            export_limit_w=_limits(commands, "export_limit_w", start, slots),
+        ),
+        view=view,
+        labels={s.label: p for s, p in zip(sessions, cars, strict=True)},
+    )
+
+
+def _takes_part(place: Place) -> bool:
+    """A car on an authorised transaction, also while it pauses by itself: it may ask again."""
+    return place.transaction is not None and place.transaction.authorized and place.evse.available
+
+
+def _slots(cars: Iterable[Place], start: datetime) -> int:
+    """As far as the last departure, at least a day, at most two."""
+    last = max((p.goal.departure for p in cars if p.goal is not None and p.goal.departure is not None), default=start)
+    return min(max(math.ceil((last - start) / SLOT), FEWEST_SLOTS), MOST_SLOTS)
+
+
+def _session(place: Place, start: datetime, slots: int, now: datetime) -> PlanSession:
+    phases = phases_of(place)
+    count = 3 if place.dc else max(sum(phases), 1)
+    watts_per_a = count * NOMINAL_V
+    most_w = max_a(place) * watts_per_a
+    if place.station.max_w is not None:
+        most_w = min(most_w, place.station.max_w)
+    transaction = place.transaction
+    station_w = place.station.station_max_a
+    leaves = departure_of(place, now)
+    return PlanSession(
+        key=place.key,
+        node=place.node,
+        phases=phases,
+        first_slot=0,
+        # The slot in which it leaves is not promised.
+        last_slot=min(max(math.floor((leaves - start) / SLOT), 1), slots),
+        max_w=most_w,
+        min_w=min_a(place) * watts_per_a,
+        energy_wh=wanted_wh(place),
+        priority=priority_of(place),
+        mode=mode_of(place),
+        name=f"transaction {transaction.pk}" if transaction is not None else "",
+        group=place.station.pk if station_w is not None else None,
+        group_max_w=station_w * 3 * NOMINAL_V if station_w is not None else None,
+    )
+
+
+def departure_of(place: Place, now: datetime) -> datetime:
+    """When the car leaves: as its goal says; without one, or when that has passed, after a usual stay."""
+    goal, transaction = place.goal, place.transaction
+    if goal is not None and goal.departure is not None and goal.departure > now:
+        return goal.departure
+    if mode_of(place) is Mode.SURPLUS:
+        return now + timedelta(days=1)
+    began = transaction.started_at if transaction is not None else now
+    return max(began + USUAL_STAY, now + LEAST_STAY)
+
+
+def wanted_wh(place: Place) -> float:
+    """Energy at the meter still wanted: the goal's, else what a usual car wants, never more than its battery takes."""
+    needed = energy_needed_wh(place)
+    if needed is not None:
+        return needed
+    charged = place.transaction.energy_wh if place.transaction is not None else 0.0
+    battery = place.vehicle.battery_wh if place.vehicle is not None else None
+    soc = place.measured.soc if place.measured is not None else None
+    if battery is not None and soc is not None:
+        return max((FULL_SOC - soc) * battery, 0.0)
+    return max(min(battery or USUAL_WH, USUAL_WH) - charged, AT_LEAST_WH)
+
+
+def one_battery(batteries: tuple[BatteryState, ...]) -> BatteryState | None:
+    """The plan knows one battery: several are added up. None when there is none, or its charge is not known."""
+    known = [b for b in batteries if b.soc is not None]
+    if not known or len(known) < len(batteries):
+        return None
+    if len(known) == 1:
+        return known[0]
+    whole = sum(b.capacity_wh for b in known)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(v * b.capacity_wh for v, b in zip(values, known, strict=True)) / whole
+
+    return BatteryState(
+        key="+".join(b.key for b in known),
+        node=0,
+        soc=mean(b.soc or 0.0 for b in known),
+        capacity_wh=whole,
+        max_charge_w=sum(b.max_charge_w for b in known),
+        max_discharge_w=sum(b.max_discharge_w for b in known),
+        min_soc=mean(b.min_soc for b in known),
+        max_soc=mean(b.max_soc for b in known),
+        efficiency=mean(b.efficiency for b in known),
+        wear_eur_per_kwh=max(b.wear_eur_per_kwh for b in known),
+    )
+
+
+def day_ahead(site: Site, tariff: Tariff, start: datetime, slots: int) -> Series:
+    """EUR/MWh per slot: the day-ahead price where it is known, else the contract's fixed price."""
+    series = np.full(slots, tariff.fixed_price_eur_per_mwh, dtype=np.float64)
+    if not site.price_area:
+        return series
+    rows = Price.objects.filter(
+        area=site.price_area, start__gt=start - timedelta(hours=1), start__lt=start + slots * SLOT
+    ).order_by("start")
+    for row in rows:
+        first = round((row.start - start) / SLOT)
+        beyond = first + max(round(row.minutes / 15), 1)
+        series[max(first, 0) : max(beyond, 0)] = row.eur_per_mwh
+    return series
+
+
+def prices(site: Site, tariff: Tariff, start: datetime, slots: int) -> tuple[Series, Series]:
+    """What a kWh costs and what it earns, per slot, by the site's tariff [EUR/kWh]."""
+    spot = day_ahead(site, tariff, start, slots) / 1000
+    return (
+        tariff.import_factor * spot + tariff.import_adder_eur_per_kwh,
+        tariff.export_factor * spot + tariff.export_adder_eur_per_kwh,
+    )
+
+
+def _commands(site: Site, start: datetime, slots: int) -> Iterable[GridCommand]:
+    """The operator's commands that touch the horizon, also those that begin later."""
+    return GridCommand.objects.filter(site=site, starts_at__lt=start + slots * SLOT).exclude(
+        state=GridCommand.State.ENDED
+    )
+
+
+def _limits(commands: list[GridCommand], name: str, start: datetime, slots: int) -> Series | None:
+    """The tightest limit per slot; None when nobody limits. A command that touches a slot counts for all of it."""
+    series = np.full(slots, np.inf)
+    for command in commands:
+        watts = getattr(command, name)
+        if watts is None:
+            continue
+        first = max(math.floor((command.starts_at - start) / SLOT), 0)
+        beyond = slots if command.ends_at is None else max(math.ceil((command.ends_at - start) / SLOT), 0)
+        series[first:beyond] = np.minimum(series[first:beyond], watts)
+    return series if np.isfinite(series).any() else None

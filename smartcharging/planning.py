@@ -1,0 +1,111 @@
+"""Make a plan and keep it: gather the day, solve it, save it with its promises.
+
+The plan says why it was made, how far from the optimum it can be at most, and for each goal how much is promised by
+the departure and what stands in the way of more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.db import transaction
+
+from meters.models import Site
+from smartcharging import goals
+from smartcharging.engine.plan import solve
+from smartcharging.engine.problem import PlanProblem, PlanResult
+from smartcharging.horizon import SLOT_S, Day, day, day_ahead
+from smartcharging.models import ChargingGoal, Plan
+
+log = logging.getLogger(__name__)
+
+
+def make_plan(site: Site, trigger: str, now: datetime) -> Plan:
+    """Plan the coming day of a site. Raises `gather.SiteNotReady`."""
+    goals.attach_waiting(site, now)
+    today = day(site, now)
+    result = solve(today.problem, clock=time.perf_counter)
+    for note in result.notes:
+        log.info("plan of site %s: %s", site.pk, note)
+    with transaction.atomic():
+        plan = Plan.objects.create(
+            site=site,
+            made_at=now,
+            starts_at=today.problem.start,
+            valid_until=now + valid_for(),
+            slot_s=SLOT_S,
+            status=result.status,
+            trigger=trigger[:100],
+            objective_eur=_number(result.objective_eur),
+            gap=_number(result.gap),
+            solve_s=result.solve_s,
+            result=_stored(today, result),
+        )
+        _promise(today, result)
+    return plan
+
+
+def valid_for() -> timedelta:
+    """Long enough to bridge a few plans that fail, short enough not to follow an old world."""
+    return timedelta(minutes=max(6 * settings.PLAN_MINUTES, 30))
+
+
+def _stored(today: Day, result: PlanResult) -> dict[str, Any]:
+    """The plan as JSON: per slot rounded to the watt; not-a-number is null."""
+    problem = today.problem
+    return {
+        "evse": {key: _watts(series) for key, series in result.session_w.items()},
+        "transactions": {
+            place.key: place.transaction.pk for place in today.labels.values() if place.transaction is not None
+        },
+        "battery_w": _watts(result.battery_w),
+        "grid_w": _watts(result.grid_w),
+        "pv_w": _watts(result.pv_w),
+        "building_w": _watts(problem.building_w),
+        "price": _prices(today, problem),
+        "peak_w": _number(result.peak_w),
+        "shortfalls": _shortfalls(today, result),
+        "binding": list(result.binding)[:50],
+        "cost_eur": _number(result.cost_eur),
+        "notes": list(result.notes)[:20],
+    }
+
+
+def _shortfalls(today: Day, result: PlanResult) -> dict[str, dict[str, Any]]:
+    short = {}
+    for label, wh in result.shortfall_wh.items():
+        place = today.labels.get(label)
+        if place is not None and place.goal is not None and wh > 0:
+            short[str(place.goal.pk)] = {"wh": round(float(wh)), "reason": result.shortfall_reason.get(label, "")}
+    return short
+
+
+def _promise(today: Day, result: PlanResult) -> None:
+    """What each goal will have by its departure. Not through `save`: a promise is no change of the wish."""
+    for label, place in today.labels.items():
+        goal = place.goal
+        if goal is None or goal.energy_wh is None:
+            continue
+        short = max(float(result.shortfall_wh.get(label, 0.0)), 0.0)
+        ChargingGoal.objects.filter(pk=goal.pk).update(
+            promised_wh=max(goal.energy_wh - short, 0.0),
+            promise_reason=result.shortfall_reason.get(label, "")[:200] if short > 0 else "",
+        )
+
+
+def _prices(today: Day, problem: PlanProblem) -> list[float]:
+    view = today.view
+    return [round(float(v), 2) for v in day_ahead(view.site, view.tariff, problem.start, problem.slots)]
+
+
+def _watts(series: Any) -> list[float | None]:
+    return [None if not np.isfinite(v) else round(float(v)) for v in series]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
