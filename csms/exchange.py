@@ -1,0 +1,271 @@
+"""The gateway's side of Redis (`bus.py` is everybody else's): it listens, answers, holds stations and tells.
+
+A lost Redis ends nothing here: every loop tries again with a growing pause, the newest measurement of each EVSE and
+the announcements wait (bounded), and what may have been missed is asked for again when Redis is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+import redis.asyncio as aredis
+from redis import RedisError
+
+from csms.announcing import Announcement
+from csms.bus import CHANGED_CHANNEL, HOLD_S, WANT_CHANNEL, Want, want_key
+from meters.live import FRESH_CHANNEL, KEEP_S
+from meters.measurement import Measurement
+
+log = logging.getLogger(__name__)
+
+TAKEN_CHANNEL = "taken"  # {"identity", "epoch"}: a newer socket was authenticated somewhere
+REPLY_KEEP_S = 60
+ANNOUNCEMENTS_WAITING = 10_000
+LONGEST_PAUSE_S = 2.0
+AWAY = (RedisError, OSError, asyncio.TimeoutError)
+
+# Hold a station only while no newer epoch was given out. Answers the newest epoch.
+_HOLD = """
+local newest = tonumber(redis.call('get', KEYS[1]) or '0')
+local mine = tonumber(ARGV[1])
+if newest > mine then return newest end
+if newest < mine then redis.call('set', KEYS[1], mine) end
+redis.call('set', KEYS[2], ARGV[2], 'EX', ARGV[3])
+return mine
+"""
+_RELEASE = """
+local body = redis.call('get', KEYS[1])
+if body and cjson.decode(body)['epoch'] == tonumber(ARGV[1]) then return redis.call('del', KEYS[1]) end
+return 0
+"""
+
+
+class Exchange:
+    """Redis for one gateway process."""
+
+    def __init__(
+        self,
+        gateway: str,
+        url: str,
+        *,
+        on_want: Callable[[str, int], None],
+        on_changed: Callable[[str, Any], None],
+        on_taken: Callable[[str, int], None],
+        on_call: Callable[[dict[str, Any]], None],
+        on_back: Callable[[], None],
+    ) -> None:
+        self.gateway = gateway
+        self._on_want, self._on_changed, self._on_taken = on_want, on_changed, on_taken
+        self._on_call, self._on_back = on_call, on_back
+        self._client = aredis.Redis.from_url(url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
+        self._listener = aredis.Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
+        self._live: dict[str, tuple[Measurement, int | None]] = {}
+        self._announcements: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_WAITING)
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.listening = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin; waits a moment for Redis, and goes on without it."""
+        for loop in (self._listen, self._read_calls, self._tell):
+            self._tasks.append(asyncio.create_task(self._for_ever(loop)))
+        try:
+            await asyncio.wait_for(self.listening.wait(), 2)
+        except TimeoutError:
+            log.warning("Redis is away; going on without it")
+
+    async def stop(self) -> None:
+        try:
+            await asyncio.wait_for(self._flush(), 2)
+            await self._client.delete(f"call:{self.gateway}")
+        except AWAY:
+            pass
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for client in (self._client, self._listener):
+            with contextlib.suppress(*AWAY):
+                await client.aclose()
+
+    # ------------------------------------------------------------------ telling
+
+    def put_live(self, source: str, measurement: Measurement, site_id: int | None) -> None:
+        """The newest measurement of an EVSE; an older one that has not gone out yet is not needed any more."""
+        self._live[source] = (measurement, site_id)
+        self._news.set()
+
+    def publish(self, announcements: Iterable[Announcement]) -> None:
+        self._announcements.extend(announcements)
+        self._news.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._flush()
+            except AWAY:
+                self._news.set()
+                raise
+
+    async def _flush(self) -> None:
+        live, self._live = self._live, {}
+        told = [self._announcements.popleft() for _ in range(len(self._announcements))]
+        if not live and not told:
+            return
+        pipe = self._client.pipeline(transaction=False)
+        for source, (measurement, site_id) in live.items():
+            pipe.set(f"live:{source}", orjson.dumps(measurement.to_dict()).decode(), ex=KEEP_S)
+            if site_id is not None:
+                pipe.publish(FRESH_CHANNEL, json.dumps({"site": site_id, "source": source}))
+        for channel, body in told:
+            pipe.publish(channel, json.dumps(body))
+        try:
+            await pipe.execute()
+        except AWAY:
+            self._live = {**live, **self._live}
+            self._announcements.extendleft(reversed(told))
+            raise
+
+    # ------------------------------------------------------------------ holding stations
+
+    async def claim(self, identity: str, body: Mapping[str, Any]) -> int:
+        """A new epoch for this station, and the station is ours. Raises `RedisError` or `OSError`."""
+        epoch = int(await self._client.incr(f"epoch:{identity}"))
+        pipe = self._client.pipeline(transaction=False)
+        pipe.set(f"at:{identity}", json.dumps({**body, "epoch": epoch}), ex=HOLD_S)
+        pipe.publish(TAKEN_CHANNEL, json.dumps({"identity": identity, "epoch": epoch}))
+        await pipe.execute()
+        return epoch
+
+    async def hold(self, holds: Mapping[str, tuple[int, Mapping[str, Any]]]) -> dict[str, int]:
+        """Go on holding these stations: the newest epoch of each."""
+        if not holds:
+            return {}
+        pipe = self._client.pipeline(transaction=False)
+        for identity, (epoch, body) in holds.items():
+            told = json.dumps({**body, "epoch": epoch})
+            pipe.eval(_HOLD, 2, f"epoch:{identity}", f"at:{identity}", str(epoch), told, str(HOLD_S))
+        newest = await pipe.execute()
+        return {identity: int(n) for identity, n in zip(holds, newest, strict=True)}
+
+    async def release(self, holds: Mapping[str, int]) -> None:
+        """Let go of stations, unless someone newer holds them."""
+        if not holds:
+            return
+        pipe = self._client.pipeline(transaction=False)
+        for identity, epoch in holds.items():
+            pipe.eval(_RELEASE, 1, f"at:{identity}", str(epoch))
+        try:
+            await pipe.execute()
+        except AWAY as error:
+            log.warning("stations are let go by time, Redis is away: %s", error)
+
+    # ------------------------------------------------------------------ asking
+
+    async def wants(self, places: Iterable[tuple[str, int]]) -> list[Want]:
+        """The wants that stand for these EVSEs. Raises when Redis is away."""
+        keys = [want_key(identity, evse) for identity, evse in places]
+        if not keys:
+            return []
+        found = []
+        for body in await self._client.mget(keys):
+            if body:
+                try:
+                    found.append(Want.from_json(str(body)))
+                except (ValueError, TypeError, KeyError) as error:
+                    log.warning("a want could not be read: %s", error)
+        return found
+
+    async def reply(self, call_id: str, body: Mapping[str, Any]) -> None:
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.rpush(f"reply:{call_id}", orjson.dumps(body, default=str).decode())
+            pipe.expire(f"reply:{call_id}", REPLY_KEEP_S)
+            await pipe.execute()
+        except AWAY as error:
+            log.warning("an answer could not be handed back: %s", error)
+
+    async def get(self, key: str) -> str | None:
+        """A short note of ours, such as the proof of an earlier login. None also when Redis is away."""
+        try:
+            value = await self._client.get(key)
+        except AWAY:
+            return None
+        return str(value) if value is not None else None
+
+    async def note(self, key: str, value: str, life_s: int) -> None:
+        with contextlib.suppress(*AWAY):
+            await self._client.set(key, value, ex=life_s)
+
+    # ------------------------------------------------------------------ listening
+
+    async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        pause = 0.1
+        while True:
+            started = asyncio.get_running_loop().time()
+            try:
+                await loop()
+            except AWAY as error:
+                if asyncio.get_running_loop().time() - started > 10:
+                    pause = 0.1
+                if pause < 0.15:
+                    log.warning("Redis is away (%s); trying again", type(error).__name__)
+            except Exception:
+                log.exception("the gateway's side of Redis stumbled")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def _listen(self) -> None:
+        pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
+        try:
+            await pubsub.subscribe(WANT_CHANNEL, CHANGED_CHANNEL, TAKEN_CHANNEL)
+            self.listening.set()
+            self._on_back()
+            async for message in pubsub.listen():
+                try:
+                    self._heard(message["channel"], json.loads(message["data"]))
+                except (ValueError, TypeError, KeyError) as error:
+                    log.warning("a message on %s could not be read: %s", message.get("channel"), error)
+        finally:
+            with contextlib.suppress(*AWAY):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    def _heard(self, channel: str, body: Any) -> None:
+        if channel == WANT_CHANNEL:
+            self._on_want(str(body[0]), int(body[1]))
+        elif channel == CHANGED_CHANNEL:
+            self._on_changed(str(body["kind"]), body["id"])
+        elif channel == TAKEN_CHANNEL:
+            self._on_taken(str(body["identity"]), int(body["epoch"]))
+
+    async def _read_calls(self) -> None:
+        stream, last = f"call:{self.gateway}", "0-0"
+        while True:
+            found = await self._listener.xread({stream: last}, count=100, block=1000)
+            for entry_id, fields in _entries(found):
+                last = entry_id
+                try:
+                    self._on_call(json.loads(fields["body"]))
+                except (ValueError, TypeError, KeyError) as error:
+                    log.warning("a call could not be read: %s", error)
+
+
+def _entries(found: Any) -> list[tuple[str, dict[str, str]]]:
+    """The entries of one stream, as either protocol version of Redis gives them."""
+    streams = found.values() if isinstance(found, dict) else [entries for _, entries in found or []]
+    out: list[tuple[str, dict[str, str]]] = []
+    for entries in streams:
+        for entry in entries:
+            if isinstance(entry, list) and entry and isinstance(entry[0], list | tuple):
+                out.extend((e[0], e[1]) for e in entry)
+            else:
+                out.append((entry[0], entry[1]))
+    return out

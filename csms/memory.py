@@ -1,0 +1,246 @@
+"""What a gateway keeps in memory of stations and id tokens, so that no message waits for a read.
+
+Filled at the start, refreshed by record when channel `changed` tells of one, and whole every 30 s. A miss is never
+final: who is not found here is looked up in the database (one reader thread) before anyone is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from django.db import DatabaseError, close_old_connections, connection
+from django.db.models.functions import Upper
+
+from csms.models import EVSE, PHASE_NAMES, ChargingStation, IdToken, Transaction
+from csms.vocabulary import ShownToken, Verdict
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StationRecord:
+    """A station as the gateway needs it."""
+
+    pk: int
+    identity: str
+    site_id: int | None
+    admission: str
+    password_hash: str
+    dc: bool
+    phases: tuple[str, ...]
+    max_a: float
+    max_w: float | None
+    min_a: float
+    fail_safe_a: float
+    quiet: bool
+    firmware_version: str
+    capabilities: dict[str, Any]
+    evses: dict[int, int] = field(default_factory=dict)  # number → primary key
+
+    @property
+    def accepted(self) -> bool:
+        return self.admission == ChargingStation.Admission.ACCEPTED
+
+    @property
+    def rejected(self) -> bool:
+        return self.admission == ChargingStation.Admission.REJECTED
+
+    @property
+    def quarantined(self) -> bool:
+        return self.admission == ChargingStation.Admission.QUARANTINED
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    pk: int
+    status: str
+    expires_at: datetime | None
+    group: str
+
+    def verdict(self, now: datetime) -> Verdict:
+        status = self.status
+        if status == IdToken.Status.ACCEPTED and self.expires_at is not None and self.expires_at <= now:
+            status = IdToken.Status.EXPIRED
+        return Verdict(str(status), self.group, self.expires_at, self.pk)
+
+
+_STATION_FIELDS = (
+    "pk",
+    "identity",
+    "site_id",
+    "admission",
+    "password_hash",
+    "current",
+    "wiring",
+    "max_a",
+    "max_w",
+    "min_a",
+    "fail_safe_a",
+    "quiet",
+    "firmware_version",
+    "capabilities",
+)
+
+
+def read_stations(**which: Any) -> list[StationRecord]:
+    """Stations and their EVSEs, from the database."""
+    rows = list(ChargingStation.objects.filter(**which).values_list(*_STATION_FIELDS))
+    evses: dict[int, dict[int, int]] = {}
+    of_these = EVSE.objects.filter(station_id__in=[r[0] for r in rows]) if which else EVSE.objects.all()
+    for pk, station, number in of_these.values_list("pk", "station_id", "number"):
+        evses.setdefault(station, {})[number] = pk
+    return [
+        StationRecord(
+            pk=row[0],
+            identity=row[1],
+            site_id=row[2],
+            admission=row[3],
+            password_hash=row[4],
+            dc=row[5] == ChargingStation.Current.DC,
+            phases=tuple(row[6] or ()) or PHASE_NAMES,
+            max_a=row[7],
+            max_w=row[8],
+            min_a=row[9],
+            fail_safe_a=row[10],
+            quiet=row[11],
+            firmware_version=row[12],
+            capabilities=row[13] if isinstance(row[13], dict) else {},
+            evses=evses.get(row[0], {}),
+        )
+        for row in rows
+    ]
+
+
+def read_tokens(**which: Any) -> dict[tuple[int, str], TokenRecord]:
+    rows = IdToken.objects.annotate(folded=Upper("value")).filter(**which)
+    return {
+        (site, value): TokenRecord(pk, status, expires, group)
+        for site, value, pk, status, expires, group in rows.values_list(
+            "site_id", "folded", "pk", "status", "expires_at", "group"
+        )
+    }
+
+
+def read_open_transactions(station_pk: int) -> dict[int, str]:
+    """The transaction that runs on each EVSE of a station."""
+    rows = Transaction.objects.filter(station_id=station_pk, ended_at=None, evse__isnull=False).order_by("started_at")
+    return {number: tid for number, tid in rows.values_list("evse__number", "transaction_id") if number is not None}
+
+
+class Memory:
+    """Stations by identity and key, tokens by site and value; and the one thread that reads."""
+
+    def __init__(self) -> None:
+        self.stations: dict[str, StationRecord] = {}
+        self.by_pk: dict[int, StationRecord] = {}
+        self.tokens: dict[tuple[int, str], TokenRecord] = {}
+        self._folded: dict[str, list[str]] = {}
+        self._reader = ThreadPoolExecutor(1, "reader")
+
+    async def read(self, question: Callable[[], T]) -> T:
+        """Ask the database something off the event loop."""
+
+        def ask() -> T:
+            close_old_connections()
+            return question()
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, ask)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._reader, lambda: connection.close())
+        self._reader.shutdown(wait=False)
+
+    async def fill(self) -> None:
+        """Read everything anew. While the database is away, what is known stays."""
+        try:
+            stations = await self.read(read_stations)
+            tokens = await self.read(read_tokens)
+        except DatabaseError as error:
+            log.warning("stations and tokens could not be read again: %s", error)
+            return
+        self.stations = {s.identity: s for s in stations}
+        self.by_pk = {s.pk: s for s in stations}
+        self.tokens = tokens
+        self._folded = {}
+        for station in stations:
+            self._folded.setdefault(station.identity.casefold(), []).append(station.identity)
+
+    async def refresh_station(self, pk: int) -> StationRecord | None:
+        """Read one station anew; None when it is gone."""
+        try:
+            found = await self.read(lambda: read_stations(pk=pk))
+        except DatabaseError as error:
+            log.warning("station %s could not be read again: %s", pk, error)
+            return self.by_pk.get(pk)
+        if not found:
+            gone = self.by_pk.pop(pk, None)
+            if gone is not None:
+                self.stations.pop(gone.identity, None)
+            return None
+        return self.put(found[0])
+
+    def put(self, station: StationRecord) -> StationRecord:
+        before = self.by_pk.get(station.pk)
+        if before is not None and before.identity != station.identity:
+            self.stations.pop(before.identity, None)
+        self.by_pk[station.pk] = self.stations[station.identity] = station
+        names = self._folded.setdefault(station.identity.casefold(), [])
+        if station.identity not in names:
+            names.append(station.identity)
+        return station
+
+    async def refresh_token(self, pk: int) -> None:
+        try:
+            found = await self.read(lambda: read_tokens(pk=pk))
+        except DatabaseError as error:
+            log.warning("token %s could not be read again: %s", pk, error)
+            return
+        for key in [k for k, t in self.tokens.items() if t.pk == pk]:
+            del self.tokens[key]
+        self.tokens.update(found)
+
+    async def find_station(self, identity: str) -> StationRecord | None:
+        """By identity as written, else in other letter case if only one station can be meant (Q3).
+
+        Raises `DatabaseError` when it is not in memory and the database is away.
+        """
+        known = self.stations.get(identity)
+        if known is not None:
+            return known
+        found = await self.read(lambda: read_stations(identity=identity))
+        if found:
+            return self.put(found[0])
+        names = self._folded.get(identity.casefold(), [])
+        return self.stations.get(names[0]) if len(names) == 1 else None
+
+    def quarantined(self) -> int:
+        return sum(1 for s in self.by_pk.values() if s.quarantined)
+
+    def verdict(self, station: StationRecord, token: ShownToken, now: datetime) -> Verdict | None:
+        """What memory says of a token on this station; None: it is not known here."""
+        if not station.accepted or station.site_id is None:
+            return Verdict("invalid")
+        if token.is_nobody:
+            return Verdict("accepted")
+        record = self.tokens.get((station.site_id, token.value.upper()))
+        return record.verdict(now) if record is not None else None
+
+    async def authorize(self, station: StationRecord, token: ShownToken, now: datetime) -> Verdict:
+        """What we say to this token. Unknown means invalid, but only after the database said so too."""
+        known = self.verdict(station, token, now)
+        if known is not None or station.site_id is None:
+            return known or Verdict("invalid")
+        try:
+            found = await self.read(lambda: read_tokens(site_id=station.site_id, folded=token.value.upper()))
+        except DatabaseError as error:
+            log.warning("a token could not be looked up: %s", error)
+            return Verdict("invalid")
+        self.tokens.update(found)
+        return next((t.verdict(now) for t in found.values()), Verdict("invalid"))

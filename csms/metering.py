@@ -1,0 +1,172 @@
+"""From the values a station samples to one measurement on grid phases. Pure.
+
+The wiring is undone here: the station's own L1, L2, L3 become the grid phases they are clamped to. What is missing is
+derived in a fixed order, and marked as estimated: power per phase, then a current without a phase, then the total
+power at its worst, all of it on each phase the station has (`docs/glossary.md`, unknown is not zero).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from csms.vocabulary import MeterValue
+from meters.measurement import NOMINAL_V, Measurement, PerPhase, Quality
+
+STATION_PHASES = ("L1", "L2", "L3")
+_INDEX = {"L1": 0, "L2": 1, "L3": 2}
+_PHASE = {"": "", "L1": "L1", "L2": "L2", "L3": "L3", "L1-N": "L1", "L2-N": "L2", "L3-N": "L3"}
+_ELSEWHERE = frozenset({"Body", "Cable", "EV"})
+DC_EFFICIENCY = 0.95
+"""Of the rectifier, for a DC station that reports what leaves it while its limits hold at the AC input."""
+KEEP_SLOW_VALUES = timedelta(minutes=10)
+KEEP_QUICK_VALUES = timedelta(seconds=60)
+
+
+def measurement(
+    value: MeterValue,
+    *,
+    phases: tuple[str, ...],
+    dc: bool,
+    max_a: float,
+    previous: Measurement | None = None,
+) -> Measurement:
+    """What an EVSE draws at this moment. `phases` are the grid phases of the station's own L1, L2, L3."""
+    read = _sort(value, dc)
+    power = read.get("Power.Active.Import", {})
+    total_w = _total(power)
+    exported = _total(read.get("Power.Active.Export", {}))
+    if exported:
+        total_w = (total_w or 0.0) - exported
+    volts = {p: v for p, v in read.get("Voltage", {}).items() if p}
+    amps = read.get("Current.Import", {})
+    offered_a = _offered_a(read, dc, len(phases))
+    quality = Quality.GOOD
+    current: PerPhase | None = None
+    if any(amps.get(p) is not None for p in STATION_PHASES):
+        current = _on_grid(amps, phases)
+    elif "" in amps and len(phases) == 1:
+        current = _on_grid({"L1": amps[""]}, phases)
+    elif "" in amps:
+        current, quality = _on_grid(dict.fromkeys(STATION_PHASES, amps[""]), phases), Quality.ESTIMATED
+    else:
+        current, quality = _from_power(power, total_w, volts, phases, dc, offered_a or max_a), Quality.ESTIMATED
+        if current is None:
+            quality = Quality.GOOD
+    if total_w is None and current is not None:
+        total_w = _power_of(current, _on_grid(volts, phases, absent=None) if volts else None)
+    soc = _total(read.get("SoC", {}))
+    fresh = Measurement(
+        at=value.moment.at,
+        current_a=current,
+        voltage_v=_on_grid(volts, phases, absent=None) if volts else None,
+        power_w=total_w,
+        power_phase_w=_on_grid(power, phases) if any(p in power for p in STATION_PHASES) else None,
+        reactive_var=_total(read.get("Power.Reactive.Import", {})),
+        power_factor=_total(read.get("Power.Factor", {})) if "" in read.get("Power.Factor", {}) else None,
+        frequency_hz=_total(read.get("Frequency", {})) if "" in read.get("Frequency", {}) else None,
+        energy_import_wh=_total(read.get("Energy.Active.Import.Register", {})),
+        energy_export_wh=_total(read.get("Energy.Active.Export.Register", {})),
+        soc=soc / 100.0 if soc is not None and 0 <= soc <= 100 else None,
+        offered_a=offered_a,
+        quality=quality,
+    )
+    return _completed(fresh, previous)
+
+
+def _sort(value: MeterValue, dc: bool) -> dict[str, dict[str, float]]:
+    """Values by measurand and phase. At the inlet beats at the outlet; on a DC station only the inlet's amps count."""
+    read: dict[str, dict[str, float]] = {}
+    at_inlet: set[tuple[str, str]] = set()
+    for measurand, told_phase, number, location in value.quantities:
+        phase = _PHASE.get(told_phase)
+        if phase is None or (location in _ELSEWHERE and measurand != "SoC"):
+            continue
+        inlet = location == "Inlet"
+        if dc and not inlet and measurand in ("Current.Import", "Voltage"):
+            continue
+        if not inlet and (measurand, phase) in at_inlet:
+            continue
+        if inlet:
+            at_inlet.add((measurand, phase))
+        read.setdefault(measurand, {})[phase] = number
+    return read
+
+
+def _total(by_phase: Mapping[str, float]) -> float | None:
+    if "" in by_phase:
+        return by_phase[""]
+    return sum(by_phase.values()) if by_phase else None
+
+
+def _offered_a(read: Mapping[str, Mapping[str, float]], dc: bool, phase_count: int) -> float | None:
+    amps = read.get("Current.Offered")
+    if amps and not dc:
+        return max(amps.values())
+    watts = _total(read.get("Power.Offered", {}))
+    return None if watts is None else watts / (NOMINAL_V * (3 if dc else phase_count))
+
+
+def _on_grid(by_phase: Mapping[str, float], phases: tuple[str, ...], absent: float | None = 0.0) -> PerPhase:
+    """The station's phases laid on the grid's. A grid phase it is not wired to carries nothing (`absent`)."""
+    out: list[float | None] = [absent, absent, absent]
+    for own, grid in zip(STATION_PHASES, phases, strict=False):
+        out[_INDEX[grid]] = by_phase.get(own)
+    return (out[0], out[1], out[2])
+
+
+def _from_power(
+    power: Mapping[str, float],
+    total_w: float | None,
+    volts: Mapping[str, float],
+    phases: tuple[str, ...],
+    dc: bool,
+    most_a: float,
+) -> PerPhase | None:
+    """Amps where only watts are told."""
+    if dc:
+        if total_w is None:
+            return None
+        each = total_w / DC_EFFICIENCY / (3 * NOMINAL_V)
+        return (each, each, each)
+    if any(p in power for p in STATION_PHASES):
+        return _on_grid({p: w / (volts.get(p) or NOMINAL_V) for p, w in power.items() if p}, phases)
+    if total_w is None:
+        return None
+    worst = total_w / (volts.get("L1") or NOMINAL_V)
+    if len(phases) > 1:
+        worst = min(worst, max(most_a, total_w / (NOMINAL_V * len(phases))))
+    return _on_grid(dict.fromkeys(STATION_PHASES, worst), phases)
+
+
+def _power_of(current: PerPhase, volts: PerPhase | None) -> float | None:
+    if any(a is None for a in current):
+        return None
+    return sum((a or 0.0) * ((volts[i] if volts else None) or NOMINAL_V) for i, a in enumerate(current))
+
+
+def _completed(fresh: Measurement, previous: Measurement | None) -> Measurement:
+    """Carry over what a shorter message leaves out, while it is young.
+
+    A message with neither current nor power does not make the last current any younger: then the time stays.
+    """
+    if previous is None or fresh.at - previous.at > KEEP_SLOW_VALUES or fresh.at < previous.at:
+        return fresh
+    slow = {
+        name: getattr(previous, name)
+        for name in ("energy_import_wh", "soc")
+        if getattr(fresh, name) is None and getattr(previous, name) is not None
+    }
+    if fresh.current_a is not None or fresh.power_w is not None:
+        if fresh.offered_a is None and fresh.at - previous.at <= KEEP_QUICK_VALUES:
+            slow["offered_a"] = previous.offered_a
+        return replace(fresh, **slow) if slow else fresh
+    if previous.current_a is None and previous.power_w is None:
+        return replace(fresh, **slow) if slow else fresh
+    told = {
+        name: getattr(fresh, name)
+        for name in ("energy_import_wh", "energy_export_wh", "soc", "offered_a", "voltage_v")
+        if getattr(fresh, name) is not None
+    }
+    return replace(previous, **told)

@@ -1,0 +1,220 @@
+"""A station that speaks OCPP 2.0.1: what it says is answered here, and our own set-up is asked here.
+
+Thin on purpose: the codec translates, the session acts. `csms/ocpp16/station.py` has the same names in the same order.
+Everything is answered at once but the events of a transaction: those wait until they are durable.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from csms.ledger import transaction_ended as ended
+from csms.ledger import transaction_started as started
+from csms.ledger import transaction_updated as updated
+from csms.ocpp201 import codec
+from csms.profiles import ChargingProfile
+from csms.schemas import V201
+from csms.session import Session
+from csms.vocabulary import Kind, ReportedVariable
+
+log = logging.getLogger(__name__)
+
+NAME = V201
+Payload = dict[str, Any]
+Answer = Payload | Awaitable[Payload]
+
+MEASURANDS = (
+    "Energy.Active.Import.Register",
+    "Power.Active.Import",
+    "Current.Import",
+    "Voltage",
+    "Current.Offered",
+    "SoC",
+)
+"""Wanted most first: a list a station finds too long is shortened from its end."""
+
+PENDING_INTERVAL_S = 60
+INVENTORY_ID = 1
+_VERBS = {Kind.STARTED: started, Kind.UPDATED: updated, Kind.ENDED: ended}
+
+
+# ---------------------------------------------------------------------- it tells, we answer
+
+
+def boot_notification(session: Session, payload: Payload) -> Answer:
+    status = session.booted(codec.boot(payload))
+    interval = session.knobs.heartbeat_s if status == "Accepted" else min(PENDING_INTERVAL_S, session.knobs.heartbeat_s)
+    return {"currentTime": codec.iso(session.now()), "interval": interval, "status": status}
+
+
+def heartbeat(session: Session, payload: Payload) -> Answer:
+    return {"currentTime": codec.iso(session.now())}
+
+
+def status_notification(session: Session, payload: Payload) -> Answer:
+    session.status_changed(codec.status(payload, session.now()))
+    return {}
+
+
+async def authorize(session: Session, payload: Payload) -> Payload:
+    return {"idTokenInfo": codec.verdict(await session.authorize(codec.token(payload.get("idToken"))))}
+
+
+async def transaction_event(session: Session, payload: Payload) -> Payload:
+    """Any event of a transaction; the token it shows is judged in the answer (2.0.1 part 2 E01, C01)."""
+    report = codec.event(payload, session.now())
+    outcome = await session.transaction(_VERBS[report.kind], report)
+    return {"idTokenInfo": codec.verdict(outcome.verdict)} if report.token is not None else {}
+
+
+def meter_values(session: Session, payload: Payload) -> Answer:
+    values = codec.meter_values(payload.get("meterValue"), session.now())
+    session.measured(int(payload.get("evseId") or 0), values)
+    return {}
+
+
+def data_transfer(session: Session, payload: Payload) -> Answer:
+    """Vendors' own messages: kept in the message log, known to nobody."""
+    session.count("data_transfer")
+    return {"status": "UnknownVendorId"}
+
+
+def noted(session: Session, payload: Payload) -> Answer:
+    """A notice that needs no more than a place in the message log: firmware, logs, reservations, others' limits."""
+    return {}
+
+
+def report(session: Session, payload: Payload) -> Answer:
+    """A part of an inventory. Parts come in order and one by one; each is kept as it comes."""
+    variables = codec.variables(payload)
+    session.reported(variables, codec.capabilities(variables))
+    return {}
+
+
+def monitored_event(session: Session, payload: Payload) -> Answer:
+    session.reported(codec.monitored(payload), {})
+    return {}
+
+
+def charging_needs(session: Session, payload: Payload) -> Answer:
+    """What a car says it needs (ISO 15118); kept beside the EVSE, our own plan decides."""
+    needs = payload.get("chargingNeeds")
+    needs = needs if isinstance(needs, dict) else {}
+    told = {
+        "DepartureTime": needs.get("departureTime"),
+        "RequestedEnergyTransfer": needs.get("requestedEnergyTransfer"),
+        **{
+            k: v
+            for name in ("acChargingParameters", "dcChargingParameters")
+            for k, v in (needs.get(name) or {}).items()
+        },
+    }
+    evse = int(payload.get("evseId") or 0)
+    session.reported(
+        [
+            ReportedVariable(variable=k, value=str(v), component="EVChargingNeeds", evse=evse)
+            for k, v in told.items()
+            if v is not None and not isinstance(v, dict | list)
+        ],
+        {},
+    )
+    return {"status": "Processing"}
+
+
+def charging_schedule(session: Session, payload: Payload) -> Answer:
+    return {"status": "Accepted"}
+
+
+def security_event(session: Session, payload: Payload) -> Answer:
+    kind = str(payload.get("type", ""))[:50]
+    session.count(f"security_{kind}")
+    log.warning("%s tells a security event: %s", session.identity, kind)
+    return {}
+
+
+def sign_certificate(session: Session, payload: Payload) -> Answer:
+    """We sign no certificates; the station is told so in the standard's own way."""
+    return {"status": "Rejected"}
+
+
+def no_certificate(session: Session, payload: Payload) -> Answer:
+    return {"status": "Failed", "exiResponse": ""}
+
+
+def no_certificate_status(session: Session, payload: Payload) -> Answer:
+    return {"status": "Failed"}
+
+
+HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
+    "BootNotification": boot_notification,
+    "Heartbeat": heartbeat,
+    "StatusNotification": status_notification,
+    "Authorize": authorize,
+    "TransactionEvent": transaction_event,
+    "MeterValues": meter_values,
+    "DataTransfer": data_transfer,
+    "FirmwareStatusNotification": noted,
+    "PublishFirmwareStatusNotification": noted,
+    "LogStatusNotification": noted,
+    "NotifyReport": report,
+    "NotifyEvent": monitored_event,
+    "NotifyMonitoringReport": noted,
+    "NotifyChargingLimit": noted,
+    "ClearedChargingLimit": noted,
+    "ReportChargingProfiles": noted,
+    "NotifyEVChargingNeeds": charging_needs,
+    "NotifyEVChargingSchedule": charging_schedule,
+    "NotifyCustomerInformation": noted,
+    "NotifyDisplayMessages": noted,
+    "ReservationStatusUpdate": noted,
+    "SecurityEventNotification": security_event,
+    "SignCertificate": sign_certificate,
+    "Get15118EVCertificate": no_certificate,
+    "GetCertificateStatus": no_certificate_status,
+}
+
+
+# ---------------------------------------------------------------------- we ask, it answers
+
+
+def set_profile(profile: ChargingProfile) -> tuple[str, Payload]:
+    return codec.set_profile(profile)
+
+
+async def configure_meters(session: Session) -> None:
+    """How often and what to measure. A list that is refused is shortened once down to its first (Q24)."""
+    interval = str(session.knobs.meter_interval_s)
+    await _set(session, "TxUpdatedInterval", interval)
+    known = session.record.capabilities.get("measurands")
+    measurands = list(known) if isinstance(known, list) and known else list(MEASURANDS)
+    while measurands:
+        status = await _set(session, "TxUpdatedMeasurands", ",".join(measurands))
+        if status in ("Accepted", "RebootRequired"):
+            session.learn(measurands=measurands)
+            return
+        if status != "Rejected":
+            return
+        measurands.pop()
+
+
+async def _set(session: Session, variable: str, value: str) -> str:
+    action, payload = codec.set_variable("SampledDataCtrlr", variable, value, None)
+    result = await session.ask_of_our_own((action, payload))
+    return str(codec.answered(action, result)["status"]) if result is not None else ""
+
+
+async def take_inventory(session: Session) -> None:
+    """Everything the station can report; it comes in parts, as NotifyReport."""
+    await session.ask_of_our_own(codec.request_report(INVENTORY_ID))
+
+
+async def ask_status(session: Session) -> None:
+    """A status is asked of each connector by number (2.0.1 part 2 F06)."""
+    for number in sorted(session.record.evses) or [1]:
+        await session.ask_of_our_own(codec.trigger("StatusNotification", number, 1))
+
+
+async def ask_boot(session: Session) -> None:
+    await session.ask_of_our_own(codec.trigger("BootNotification", None))

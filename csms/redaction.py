@@ -1,0 +1,47 @@
+"""Secrets are blanked before a frame is kept: passwords, keys, and credentials inside addresses.
+
+Pure. The test whether a frame may hold one is a single search over its bytes, because every frame passes here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+BLANK = "••••••"
+
+_SUSPECT = re.compile(rb"passw|authorizationkey|secret|[a-z]://[^/\"\s@]*@", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"passw|authorizationkey|secret", re.IGNORECASE)
+_ADDRESS = re.compile(r"([a-zA-Z]://)[^/\"\s@]*@")
+_VALUE_MEMBERS = ("value", "attributeValue", "attribute_value", "data")
+
+
+def may_hold_a_secret(frame: bytes) -> bool:
+    return _SUSPECT.search(frame) is not None
+
+
+def blank(thing: Any) -> Any:
+    """A copy without secrets. A value is secret by its own name, or by the name of the key or variable beside it."""
+    if isinstance(thing, list):
+        return [blank(item) for item in thing]
+    if isinstance(thing, str):
+        return _ADDRESS.sub(rf"\1{BLANK}@", thing)
+    if not isinstance(thing, dict):
+        return thing
+    secret = _names_a_secret(thing)
+    kept: dict[str, Any] = {}
+    for name, value in thing.items():
+        if _SECRET_NAME.search(name) or (secret and name in _VALUE_MEMBERS):
+            kept[name] = BLANK
+        elif secret and name == "variableAttribute" and isinstance(value, list):
+            kept[name] = [{**a, "value": BLANK} if isinstance(a, dict) and "value" in a else blank(a) for a in value]
+        else:
+            kept[name] = blank(value)
+    return kept
+
+
+def _names_a_secret(thing: dict[str, Any]) -> bool:
+    """`{"key": "AuthorizationKey", "value": …}` in 1.6, `{"variable": {"name": "BasicAuthPassword"}, …}` in 2.0.1."""
+    variable = thing.get("variable")
+    name = variable.get("name") if isinstance(variable, dict) else None
+    return any(isinstance(n, str) and _SECRET_NAME.search(n) for n in (thing.get("key"), name, thing.get("messageId")))

@@ -1,0 +1,458 @@
+"""One station's conversation: what a socket, the station's record and the gateway's services are together.
+
+The dialects' `station.py` speak through it, the keeper of limits sends through it. It lives as long as its socket;
+what must outlive that is in the database or in Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from csms import ledger, stations
+from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
+from csms.exchange import Exchange
+from csms.ledger import Outcome
+from csms.limits import Keeper
+from csms.memory import Memory, StationRecord
+from csms.metering import measurement
+from csms.profiles import ChargingProfile
+from csms.rpc import ASKED, UNASKED, Connection, Handler, Refusal, Socket
+from csms.schemas import dialect
+from csms.vocabulary import Boot, MeterValue, ReportedVariable, ShownToken, StatusReport, TransactionReport, Verdict
+from csms.writer import Frame, Writer, WriterFull
+from meters.live import evse_source
+from meters.measurement import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+READY_AFTER_S = 5.0
+"""A station that has not booted by then has only reconnected (Q8)."""
+
+SETTLE_S = 6.5
+LIVE_FOR = timedelta(seconds=45)
+CLOCK_TRUSTED_S = 10.0
+CLOCK_EXPLAINED_S = 15 * 60.0
+RESTLESS_BOOTS, RESTLESS_WITHIN = 3, timedelta(minutes=15)
+
+
+class Dialect(Protocol):
+    """What both `station.py` modules offer, by the same names in the same order."""
+
+    NAME: str
+    HANDLERS: Mapping[str, Callable[[Session, dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]]
+
+    def set_profile(self, profile: ChargingProfile) -> tuple[str, dict[str, Any]]: ...
+    async def configure_meters(self, session: Session) -> None: ...
+    async def take_inventory(self, session: Session) -> None: ...
+    async def ask_status(self, session: Session) -> None: ...
+    async def ask_boot(self, session: Session) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """The gateway's settings, as one session needs them."""
+
+    heartbeat_s: int = 300
+    meter_interval_s: int = 10
+    call_timeout_s: float = 30.0
+    lease_s: int = 300
+    messages_per_s: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a gateway lends to each of its sessions."""
+
+    memory: Memory
+    writer: Writer
+    exchange: Exchange
+    knobs: Knobs
+    boots: dict[str, deque[datetime]] = field(default_factory=dict)  # by identity, to see a station boot in circles
+
+
+class Clock:
+    """How far a station's clock is off, learnt from messages that tell a time. Positive: it is ahead of us.
+
+    A replay after time offline looks like a clock that lags, but its lag shrinks; only a steady one is believed.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[datetime, float]] = deque(maxlen=6)
+
+    def note(self, told: datetime, received: datetime) -> None:
+        self._seen.append((received, (told - received).total_seconds()))
+
+    @property
+    def offset_s(self) -> float:
+        if len(self._seen) < 3 or (self._seen[-1][0] - self._seen[0][0]).total_seconds() < 30:
+            return 0.0
+        offsets = [o for _, o in self._seen]
+        mean = sum(offsets) / len(offsets)
+        steady = max(offsets) - min(offsets) < CLOCK_TRUSTED_S
+        return mean if steady and CLOCK_TRUSTED_S < abs(mean) < CLOCK_EXPLAINED_S else 0.0
+
+
+class Session:
+    """The conversation with one station over one socket."""
+
+    def __init__(
+        self, services: Services, record: StationRecord, speaks: Dialect, socket: Socket, epoch: int = 0
+    ) -> None:
+        self.services = services
+        self.speaks = speaks
+        self.epoch = epoch
+        self.since = self.now()
+        self.counters: Counter[str] = Counter()
+        self.transactions: dict[int, str] = {}  # the one that runs on each EVSE
+        self.clock = Clock()
+        self.heard_at: datetime | None = None
+        self._record = record
+        self._last: dict[int, Measurement] = {}
+        self._ready = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._setting_up: asyncio.Task[None] | None = None
+        self._reports: dict[int, list[ReportedVariable]] = {}
+        knobs = services.knobs
+        self.connection = Connection(
+            socket,
+            dialect(speaks.NAME),
+            self._handler(),
+            record=self._keep,
+            count=self.count,
+            call_timeout_s=knobs.call_timeout_s,
+            messages_per_s=knobs.messages_per_s,
+        )
+        self.keeper = Keeper(self)
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def record(self) -> StationRecord:
+        """The station as memory has it now."""
+        return self.services.memory.by_pk.get(self._record.pk, self._record)
+
+    @property
+    def identity(self) -> str:
+        return self._record.identity
+
+    @property
+    def knobs(self) -> Knobs:
+        return self.services.knobs
+
+    @staticmethod
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    @property
+    def may_be_asked(self) -> bool:
+        """May we send it something of our own accord?"""
+        return self.record.accepted and not self.record.quiet and not self.connection.closed
+
+    def holds(self) -> dict[str, Any]:
+        """What `at:<identity>` says of us, without the epoch."""
+        return {
+            "gateway": self.services.exchange.gateway,
+            "protocol": self.speaks.NAME,
+            "since": self.since.isoformat(),
+        }
+
+    # ------------------------------------------------------------------ its life
+
+    async def run(self) -> None:
+        """From the first frame to the last."""
+        timer = asyncio.get_running_loop().call_later(READY_AFTER_S, self._get_ready)
+        try:
+            await self.connection.run()
+        finally:
+            timer.cancel()
+            self.keeper.stop()
+            for task in self._tasks:
+                task.cancel()
+            self.flush_counters()
+
+    def flush_counters(self) -> None:
+        """Hand the counts so far to the station's row."""
+        if self.counters:
+            more, self.counters = dict(self.counters), Counter()
+            self.services.writer.post(partial(stations.counted, self._record.pk, more))
+
+    def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Do something besides, for as long as the socket lives."""
+        task = asyncio.ensure_future(self._quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _quietly(self, work: Awaitable[Any]) -> None:
+        try:
+            await work
+        except (StationUnreachable, NoAnswer, CallRefused) as error:
+            log.info("%s: %s", self.identity, error)
+        except Exception:
+            log.exception("%s: something beside the conversation failed", self.identity)
+
+    # ------------------------------------------------------------------ for the dialects
+
+    async def ask(
+        self, call: tuple[str, dict[str, Any]], *, rank: int = ASKED, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        return await self.connection.call(call[0], call[1], rank=rank, timeout_s=timeout_s)
+
+    async def ask_of_our_own(self, call: tuple[str, dict[str, Any]]) -> dict[str, Any] | None:
+        """A question for our own set-up: None when the station refuses or does not know it. Raises when it is gone."""
+        if not self.may_be_asked:
+            return None
+        try:
+            return await self.ask(call, rank=UNASKED)
+        except CallRefused as error:
+            self.count(f"refused_{call[0]}")
+            log.info("%s refuses %s: %s", self.identity, call[0], error)
+        except CallNotValid:
+            log.exception("a message of ours does not fit its schema")
+        return None
+
+    def count(self, name: str) -> None:
+        self.counters[name] += 1
+
+    def post(self, job: Callable[[], Any]) -> None:
+        self.services.writer.post(job)
+
+    async def write(self, job: Callable[[], T]) -> T:
+        """Wait until it is durable. A database that is too far behind is told to the station as an error."""
+        try:
+            return await self.services.writer.submit(job)
+        except WriterFull:
+            raise Refusal("internal", "the database is behind; try again later") from None
+
+    def learn(self, **more: Any) -> None:
+        """Remember what this station can do; None forgets."""
+        known = self.record.capabilities
+        if all(known.get(k) == v for k, v in more.items()):
+            return
+        known.update(more)
+        self.post(partial(stations.learned, self._record.pk, more))
+
+    def answered(self, action: str, payload: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """A person's call was answered: what it changes in our own picture."""
+        if action in ("ClearChargingProfile", "SetChargingProfile"):
+            self.keeper.forget_accepted()
+            self.keeper.wake()
+
+    def heard(self, at: datetime, received: datetime) -> None:
+        self.clock.note(at, received)
+
+    # ------------------------------------------------------------------ what the dialects hand on
+
+    def booted(self, boot: Boot) -> str:
+        """A boot: `Accepted` by an operator's word, else `Pending`. The set-up follows the answer."""
+        now = self.now()
+        self.post(partial(stations.booted, self._record.pk, boot, now))
+        self._last.clear()
+        record = self.record
+        if record.rejected:
+            return "Rejected"
+        if not record.accepted:
+            return "Pending"
+        boots = self.services.boots.setdefault(self.identity, deque(maxlen=RESTLESS_BOOTS))
+        boots.append(now)
+        self._set_up(boot.firmware_version, booted=True)
+        return "Accepted"
+
+    def status_changed(self, report: StatusReport) -> None:
+        self.heard(report.moment.at, self.now())
+        pk = self._record.pk
+        future = self._submit(partial(stations.status_changed, pk, report))
+        if future is not None:
+            future.add_done_callback(self._know_state)
+
+    def _know_state(self, future: asyncio.Future[stations.EvseState | None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        state = future.result()
+        if state is None:
+            return
+        self.record.evses[state.number] = state.pk
+        if state.iec_state == "C1":
+            self._settle_later(state.pk)
+        self.keeper.place_known(state.number)
+
+    def _settle_later(self, evse_pk: int) -> None:
+        asyncio.get_running_loop().call_later(SETTLE_S, self.post, partial(stations.settle, evse_pk))
+
+    async def authorize(self, token: ShownToken) -> Verdict:
+        return await self.services.memory.authorize(self.record, token, self.now())
+
+    async def transaction(
+        self, verb: Callable[[int, TransactionReport], Outcome], report: TransactionReport
+    ) -> Outcome:
+        """Write an event of a transaction, wait until it is durable, and let the limits follow."""
+        if report.values and report.evse is not None and not report.offline:
+            self._show_live(report.evse, report.values)
+        outcome = await self.write(partial(verb, self._record.pk, report))
+        if outcome.evse is not None and outcome.evse_pk is not None:
+            self.record.evses.setdefault(outcome.evse, outcome.evse_pk)
+            self._follow(outcome, report)
+        return outcome
+
+    def _follow(self, outcome: Outcome, report: TransactionReport) -> None:
+        evse = outcome.evse
+        if evse is None:
+            return
+        running = self.transactions.get(evse)
+        new_here = running != outcome.transaction_id and (running is None or not outcome.repeated)
+        if outcome.open and new_here:
+            self.transactions[evse] = outcome.transaction_id
+            self.keeper.transaction_changed(evse)
+        elif not outcome.open and running == outcome.transaction_id:
+            del self.transactions[evse]
+            self.keeper.transaction_changed(evse)
+        if report.charging_state == "SuspendedEVSE" and outcome.evse_pk is not None:
+            self._settle_later(outcome.evse_pk)
+
+    def measured(self, evse: int, values: Sequence[MeterValue], transaction_id: str = "") -> None:
+        """Meter values outside a transaction event: shown at once, written when the writer comes to it."""
+        if not values or not 1 <= evse <= stations.MOST_EVSES:
+            return
+        self._show_live(evse, values)
+        self.services.writer.fold(ledger.progressed, (self._record.pk, evse, transaction_id), tuple(values))
+
+    def _show_live(self, evse: int, values: Sequence[MeterValue]) -> None:
+        """The newest value is the EVSE's present one, unless it is a replay of what has long passed."""
+        newest = max(values, key=lambda v: v.moment.at)
+        if not newest.quantities:
+            return
+        now = self.now()
+        self.heard(newest.moment.at, now)
+        at = newest.moment.at - timedelta(seconds=self.clock.offset_s)
+        if not -LIVE_FOR <= now - at <= LIVE_FOR:
+            return
+        record = self.record
+        shown = MeterValue(type(newest.moment)(min(at, now), newest.moment.flag), newest.quantities, newest.context)
+        present = measurement(
+            shown, phases=record.phases, dc=record.dc, max_a=record.max_a, previous=self._last.get(evse)
+        )
+        self._last[evse] = present
+        pk = record.evses.get(evse)
+        if pk is not None:
+            self.services.exchange.put_live(evse_source(pk), present, record.site_id)
+            return
+        future = self._submit(partial(stations.evse_of, record.pk, evse))
+        if future is not None:
+            future.add_done_callback(partial(self._know_evse, present))
+
+    def _know_evse(self, present: Measurement, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() or future.exception() is not None or future.result() is None:
+            return
+        evse = future.result()
+        self.record.evses[evse.number] = evse.pk
+        self.services.exchange.put_live(evse_source(evse.pk), present, self.record.site_id)
+        self.keeper.place_known(evse.number)
+
+    def _submit(self, job: Callable[[], T]) -> asyncio.Future[T] | None:
+        try:
+            return self.services.writer.submit(job)
+        except WriterFull:
+            self.count("database_behind")
+            return None
+
+    def reported(self, variables: Sequence[ReportedVariable], capabilities: Mapping[str, Any]) -> None:
+        """Variables of an inventory or a report, and what they say of the station."""
+        self.post(partial(stations.reported, self._record.pk, tuple(variables), self.now()))
+        more = dict(capabilities)
+        connectors = more.pop("connectors", None)
+        if connectors and self.record.accepted:
+            self.post(partial(stations.evses_exist, self._record.pk, int(connectors)))
+            self.spawn(self._read_again_soon())
+        if more:
+            self.learn(**more)
+
+    async def _read_again_soon(self) -> None:
+        await self.write(lambda: None)
+        await self.services.memory.refresh_station(self._record.pk)
+
+    # ------------------------------------------------------------------ our own set-up
+
+    def changed(self, before: StationRecord | None, after: StationRecord) -> None:
+        """An operator changed the station's record."""
+        if after.quiet or not after.accepted:
+            return
+        if before is None or not before.accepted:
+            self.spawn(self.speaks.ask_boot(self))
+        elif before.quiet or before.fail_safe_a != after.fail_safe_a:
+            self._set_up(after.firmware_version, booted=False)
+
+    def _get_ready(self) -> None:
+        """Time passed, or the station spoke of something else than a boot: it has only reconnected."""
+        if not self._ready:
+            self._set_up(self.record.firmware_version, booted=False)
+
+    def _set_up(self, firmware: str, *, booted: bool) -> None:
+        self._ready = True
+        if not self.may_be_asked:
+            self.keeper.hold_still()
+            return
+        if self._setting_up is not None:
+            self._setting_up.cancel()
+        self._setting_up = self.spawn(self._set_up_now(firmware, booted))
+
+    async def _set_up_now(self, firmware: str, booted: bool) -> None:
+        """The fail-safe first, then the limit wanted now, then what can wait. Once, never in a loop (Q24)."""
+        await asyncio.sleep(0.05)  # the answer to the boot goes first
+        self.keeper.forget_accepted()
+        try:
+            await self.keeper.install_fail_safe()
+        finally:
+            self.keeper.go()
+        if self._boots_in_circles():
+            self.count("restless_boots")
+            log.warning("%s boots again and again; it is only sent its limits", self.identity)
+            return
+        known = self.record.capabilities
+        mark = f"{self.speaks.NAME} {firmware}"
+        if booted or known.get("configured") != mark:
+            await self.speaks.configure_meters(self)
+            self.learn(configured=mark)
+        if known.get("inventory_of") != mark:
+            self.learn(inventory_of=mark)
+            await self.speaks.take_inventory(self)
+        if booted or not self.record.evses:
+            await asyncio.sleep(READY_AFTER_S)
+            await self.speaks.ask_status(self)
+
+    def _boots_in_circles(self) -> bool:
+        boots = self.services.boots.get(self.identity)
+        return boots is not None and len(boots) == RESTLESS_BOOTS and boots[-1] - boots[0] < RESTLESS_WITHIN
+
+    # ------------------------------------------------------------------ frames
+
+    def _handler(self) -> Handler:
+        handlers = self.speaks.HANDLERS
+
+        def handle(action: str, payload: dict[str, Any]) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+            handler = handlers.get(action)
+            if handler is None:
+                raise Refusal("not_supported", f"{action} is not for us to answer")
+            if not self._ready and action != "BootNotification":
+                self._get_ready()
+            return handler(self, payload)
+
+        return handle
+
+    def _keep(
+        self, direction: str, kind: str, message_id: str, action: str, payload: Any, raw: bytes, mends: str
+    ) -> None:
+        now = self.now()
+        if direction == "in":
+            self.heard_at = now
+        self.services.writer.keep(Frame(self._record.pk, now, direction, kind, message_id, action, payload, raw, mends))

@@ -1,0 +1,197 @@
+"""What a station tells us, in words that belong to no version of OCPP.
+
+The two codecs translate into these; the verbs of `stations.py` and `ledger.py` know nothing else. Pure: no clock, no
+database. Values are already in our units: A, V, W, Wh, soc 0..1. Times are aware, corrected at the door
+(`moment`), with the name of the correction beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+OLDEST_CREDIBLE = datetime(2015, 1, 1, tzinfo=UTC)
+"""A clock before this was never set: stations start at 1970 or at their build date."""
+
+FUTURE_TOLERATED = timedelta(minutes=5)
+
+Quantity = tuple[str, str, float, str]
+"""One sampled value: measurand, phase ("" for none), value in our unit, location ("" is the outlet)."""
+
+
+class Kind(StrEnum):
+    STARTED = "started"
+    UPDATED = "updated"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time as it counts, and what was wrong with the one that was told ("" for nothing)."""
+
+    at: datetime
+    flag: str = ""
+
+
+def moment(told: object, received: datetime) -> Moment:
+    """When it happened: as told where that can be, else when we heard of it.
+
+    Without a zone it is taken as UTC. Before 2015 the clock was never set; far ahead of us it is wrong. A time in the
+    past is believed: it may have waited offline.
+    """
+    at = read_time(told)
+    if at is None:
+        return Moment(received, "no_time" if told in (None, "") else "bad_time")
+    flag = ""
+    if at.tzinfo is None:
+        at, flag = at.replace(tzinfo=UTC), "no_zone"
+    if at < OLDEST_CREDIBLE:
+        return Moment(received, "clock_not_set")
+    if at > received + FUTURE_TOLERATED:
+        return Moment(received, "clock_ahead")
+    return Moment(at if at.tzinfo is UTC else at.astimezone(UTC), flag)
+
+
+def read_time(told: object) -> datetime | None:
+    """A time as stations write it: ISO 8601 with or without zone, or seconds since 1970. None when it is no time."""
+    try:
+        if isinstance(told, str):
+            return datetime.fromisoformat(told.strip())
+        if isinstance(told, int | float) and not isinstance(told, bool):
+            return datetime.fromtimestamp(told / 1000 if told > 1e11 else told, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    vendor: str = ""
+    model: str = ""
+    serial_number: str = ""
+    firmware_version: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """A status word of a connector. `evse` 0 is the station as a whole."""
+
+    evse: int
+    connector: int
+    status: str
+    moment: Moment
+    error_code: str = ""
+    vendor_error_code: str = ""
+
+    @property
+    def pilot_fault(self) -> bool:
+        """The vendor's own code says that the pilot is short or the mains are lost (state E, not F)."""
+        word = self.vendor_error_code.lower()
+        return "pilot" in word or "mains" in word
+
+
+@dataclass(frozen=True, slots=True)
+class ShownToken:
+    """An id token as it was presented."""
+
+    value: str
+    type: str = ""
+
+    @property
+    def is_nobody(self) -> bool:
+        """The station charges whoever comes (2.0.1 type NoAuthorization)."""
+        return self.type == "NoAuthorization"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterValue:
+    """What was sampled at one moment on one EVSE, still on the station's own phases."""
+
+    moment: Moment
+    quantities: tuple[Quantity, ...]
+    context: str = ""
+
+    def register_wh(self) -> float | None:
+        """The import register over all phases, if it is among the values."""
+        total: float | None = None
+        phases: dict[str, float] = {}
+        for measurand, phase, value, location in self.quantities:
+            if measurand != "Energy.Active.Import.Register" or location in ("Body", "Cable", "EV"):
+                continue
+            if not phase:
+                total = value
+            else:
+                phases[phase] = value
+        return total if total is not None else (sum(phases.values()) if phases else None)
+
+    def soc(self) -> float | None:
+        return next((value for measurand, _, value, _ in self.quantities if measurand == "SoC"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionReport:
+    """One event of a transaction. `transaction_id` is empty where it is ours to give (a 1.6 start).
+
+    `content_key` is the hash of what the station said: a message sent again under a new message id has the same one.
+    """
+
+    kind: Kind
+    transaction_id: str
+    moment: Moment
+    content_key: str
+    evse: int | None = None
+    connector: int = 1
+    token: ShownToken | None = None
+    trigger: str = ""
+    charging_state: str | None = None
+    stop_reason: str = ""
+    seq_no: int | None = None
+    offline: bool = False
+    register_wh: float | None = None
+    values: tuple[MeterValue, ...] = ()
+    remote_start_id: int | None = None
+    phases_used: int | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    received: datetime | None = None  # when it reached us; `moment` is when it happened
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedVariable:
+    """A 2.0.1 variable, or a 1.6 configuration key (then without a component)."""
+
+    variable: str
+    value: str
+    component: str = ""
+    component_instance: str = ""
+    evse: int = 0
+    connector: int = 0
+    variable_instance: str = ""
+    attribute: str = "Actual"
+    mutability: str = ""
+    characteristics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What we say to a token: accepted, blocked, expired or invalid, and the group it belongs to."""
+
+    status: str
+    group: str = ""
+    expires_at: datetime | None = None
+    token_pk: int | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.status == "accepted"
+
+
+def content_key(*parts: object) -> str:
+    """One hash for the content of a message, the same however often and under whatever message id it is sent."""
+    return hashlib.sha256(orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS)).hexdigest()

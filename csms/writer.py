@@ -1,0 +1,284 @@
+"""The gateway's one writer: a thread that takes whatever waits and writes it in one transaction.
+
+A verb (`stations.py`, `ledger.py`) is handed over as a job; its future is resolved after the commit, so that a
+station is answered only once its message is durable. Each job has a savepoint of its own: a bad one fails alone.
+While the database is away jobs wait, in order, and nothing is lost: the queue is bounded, and who comes when it is
+full is told so. Kept frames go a lane of their own, fire and forget; they are the first to be dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import orjson
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection, transaction
+
+from csms import announcing
+from csms.models import OcppMessage
+from csms.redaction import BLANK, blank, may_hold_a_secret
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+CAPACITY = 20_000
+FRAMES_KEPT_WAITING = 20_000
+FRAMES_A_BATCH = 1_000
+FRAMES_PAUSE_S = 0.1
+LONGEST_FRAME = 65_536
+
+T = TypeVar("T")
+Job = Callable[[], Any]
+Fold = Callable[[Any, list[Any]], Any]
+_AWAY = ("locked", "busy", "disk", "full", "unable to open", "readonly", "closed")
+
+
+class WriterFull(Exception):
+    """So much waits for the database that no more is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame to keep, as it passed."""
+
+    station_pk: int
+    at: datetime
+    direction: str
+    kind: str
+    message_id: str
+    action: str
+    payload: Any
+    raw: bytes
+    repairs: str
+
+    def row(self) -> OcppMessage:
+        """Without secrets, and cut where it is longer than its column."""
+        payload, raw = self.payload, self.raw[:LONGEST_FRAME].decode("utf-8", "replace").replace("\x00", "")
+        if may_hold_a_secret(self.raw):
+            payload = blank(payload)
+            raw = _blank_frame(self.raw)
+        return OcppMessage(
+            station_id=self.station_pk,
+            at=self.at,
+            direction=self.direction,
+            kind=self.kind,
+            message_id=self.message_id[:64],
+            action=self.action[:64],
+            payload=payload,
+            raw=raw,
+            repairs=self.repairs[:200],
+        )
+
+
+@dataclass(slots=True)
+class _Batch:
+    jobs: list[tuple[Job, asyncio.Future[Any] | None]]
+    folds: dict[tuple[Fold, Hashable], list[Any]]
+    outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = field(default_factory=list)
+    told: list[announcing.Announcement] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.folds)
+
+
+class Writer:
+    """`submit` a verb and await it; `fold` many small facts about one thing into one write; `keep` a frame."""
+
+    def __init__(
+        self, publish: Callable[[Iterable[announcing.Announcement]], None], *, capacity: int = CAPACITY
+    ) -> None:
+        self._publish = publish
+        self._capacity = capacity
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[Job, asyncio.Future[Any] | None]] = deque()
+        self._folds: dict[tuple[Fold, Hashable], list[Any]] = {}
+        self._folded = 0
+        self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT_WAITING)
+        self._something = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def stop(self, patience_s: float = 10.0) -> None:
+        """Write what waits, then end. With the database away it gives up after `patience_s`."""
+        with self._something:
+            self._stopping = True
+            self._something.notify()
+        await asyncio.to_thread(self._thread.join, patience_s)
+
+    # ------------------------------------------------------------------ from the event loop
+
+    def submit(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        """Write, and be told after the commit. Raises `WriterFull`."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._take(job, future)
+        return future
+
+    def post(self, job: Job) -> None:
+        """Write when its turn comes; nobody waits for it, and a full queue drops it."""
+        try:
+            self._take(job, None)
+        except WriterFull:
+            log.warning("the database is behind; a note was dropped")
+
+    def fold(self, verb: Fold, key: Hashable, item: Any) -> None:
+        """Facts about one thing: `verb(key, items)` is called once a batch with all of them, in order."""
+        with self._something:
+            if self._folded >= self._capacity:
+                return
+            self._folded += 1
+            self._folds.setdefault((verb, key), []).append(item)
+            self._something.notify()
+
+    def keep(self, frame: Frame) -> None:
+        """Keep a frame in the message log, if there is room. The writer looks here by itself."""
+        self._frames.append(frame)
+
+    def _take(self, job: Job, future: asyncio.Future[Any] | None) -> None:
+        with self._something:
+            if len(self._waiting) >= self._capacity:
+                raise WriterFull("the database is behind")
+            self._waiting.append((job, future))
+            self._something.notify()
+
+    # ------------------------------------------------------------------ in the thread
+
+    def _work(self) -> None:
+        announcing.collect()
+        try:
+            while True:
+                batch = self._next()
+                if batch:
+                    self._write(batch)
+                self._write_frames()
+                if self._stopping and not self._waiting and not self._folds and not self._frames:
+                    return
+        finally:
+            connection.close()
+
+    def _next(self) -> _Batch:
+        with self._something:
+            if not self._waiting and not self._folds and not self._stopping:
+                self._something.wait(FRAMES_PAUSE_S)
+            jobs = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            folds, self._folds = self._folds, {}
+            self._folded = 0
+            return _Batch(jobs, folds)
+
+    def _write(self, batch: _Batch) -> None:
+        """Write a batch, however long the database is away. One bad job never fails its neighbours."""
+        pause = 0.1
+        while True:
+            try:
+                self._write_together(batch)
+                break
+            except IntegrityError:
+                log.warning("a batch broke at its commit; writing it one by one")
+                self._write_one_by_one(batch)
+                break
+            except (OperationalError, InterfaceError) as error:
+                if self._stopping and pause > 2:
+                    log.error("the database is away; %d jobs were not written", len(batch.jobs))
+                    batch.outcomes = [(f, None, error) for _, f in batch.jobs if f is not None]
+                    break
+                log.warning("the database is away (%s); trying again in %.1f s", type(error).__name__, pause)
+                connection.close()
+                time.sleep(pause)
+                pause = min(pause * 2, 5.0)
+        self._tell(batch)
+
+    def _write_together(self, batch: _Batch) -> None:
+        batch.outcomes, batch.told = [], []
+        announcing.forget()
+        with transaction.atomic():
+            for job, future in batch.jobs:
+                self._do(job, future, batch)
+            for (verb, key), items in batch.folds.items():
+                self._do(lambda verb=verb, key=key, items=items: verb(key, items), None, batch)  # type: ignore[misc]
+        batch.told = announcing.collected()
+
+    def _write_one_by_one(self, batch: _Batch) -> None:
+        alone = [_Batch([job], {}) for job in batch.jobs]
+        alone += [_Batch([], {fold: items}) for fold, items in batch.folds.items()]
+        batch.outcomes, batch.told = [], []
+        for single in alone:
+            try:
+                self._write_together(single)
+            except IntegrityError as error:
+                single.outcomes = [(f, None, error) for _, f in single.jobs if f is not None]
+                log.warning("a job was refused by the database: %s", error)
+            batch.outcomes += single.outcomes
+            batch.told += single.told
+
+    def _do(self, job: Job, future: asyncio.Future[Any] | None, batch: _Batch) -> None:
+        try:
+            with transaction.atomic():
+                result = job()
+        except (OperationalError, InterfaceError) as error:
+            if _is_away(error):
+                raise
+            self._failed(error, future, batch)
+        except Exception as error:
+            self._failed(error, future, batch)
+        else:
+            if future is not None:
+                batch.outcomes.append((future, result, None))
+
+    @staticmethod
+    def _failed(error: Exception, future: asyncio.Future[Any] | None, batch: _Batch) -> None:
+        if future is None:
+            log.error("a note could not be written: %s", error, exc_info=error)
+        else:
+            batch.outcomes.append((future, None, error))
+
+    def _tell(self, batch: _Batch) -> None:
+        def resolve() -> None:
+            for future, result, error in batch.outcomes:
+                if future.done():
+                    continue
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
+            if batch.told:
+                self._publish(batch.told)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended; what was written stays written
+            self._loop.call_soon_threadsafe(resolve)
+
+    def _write_frames(self) -> None:
+        frames = [self._frames.popleft() for _ in range(min(FRAMES_A_BATCH, len(self._frames)))]
+        if not frames:
+            return
+        try:
+            OcppMessage.objects.bulk_create([f.row() for f in frames])
+        except DatabaseError as error:
+            log.warning("%d frames were not kept: %s", len(frames), error)
+            connection.close()
+        except Exception:
+            log.exception("%d frames were not kept", len(frames))
+
+
+def _blank_frame(raw: bytes) -> str:
+    try:
+        return orjson.dumps(blank(orjson.loads(raw))).decode()
+    except orjson.JSONDecodeError:
+        return BLANK  # no frame we can read, so nothing of it is kept
+
+
+def _is_away(error: Exception) -> bool:
+    """Is the database gone, or is it this job alone? SQLite says so in words, a server by not answering."""
+    if connection.vendor == "sqlite":
+        text = str(error).lower()
+        return any(word in text for word in _AWAY)
+    return not connection.is_usable()

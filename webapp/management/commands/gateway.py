@@ -1,0 +1,40 @@
+"""`manage.py gateway`: the server that charging stations connect to."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from csms.gateway import Gateway
+
+
+class Command(BaseCommand):
+    help = "Serve charging stations over OCPP 1.6 and 2.0.1 (ws://HOST:OCPP_PORT/ocpp/<identity>)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=settings.OCPP_PORT)
+        parser.add_argument("--bind", default=getattr(settings, "OCPP_BIND", settings.BIND))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            asyncio.run(self._serve(options["bind"], options["port"]))
+        except OSError as error:
+            raise CommandError(
+                f"The gateway cannot listen on {options['bind']} port {options['port']}: {error.strerror or error}"
+            ) from error
+
+    async def _serve(self, host: str, port: int) -> None:
+        gateway = Gateway()
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        await gateway.start(port, host)
+        scheme = "wss" if settings.OCPP_TLS_CERT else "ws"
+        self.stdout.write(f"Stations connect to {scheme}://{host}:{gateway.port}/ocpp/<identity>")
+        await stop.wait()
+        await gateway.stop()
