@@ -1,0 +1,502 @@
+"""Gathering: the site as the engine is told of it, with ages judged and nothing invented."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+
+import pytest
+from django.db import connection as database
+from django.test.utils import CaptureQueriesContext
+
+from csms.models import EVSE, ChargingStation, IdToken, WantedLimit
+from meters.measurement import Quality
+from meters.models import Device, Reading, Site
+from smartcharging import goals
+from smartcharging.engine.limits import Rank
+from smartcharging.engine.snapshot import Mode
+from smartcharging.gather import SiteNotReady, look, snapshot
+from smartcharging.horizon import day, problem
+from smartcharging.models import (
+    Feed,
+    GridCommand,
+    MonthPeak,
+    Plan,
+    Price,
+    SiteQuarter,
+    Tariff,
+    TokenProfile,
+    UserProfile,
+    Vehicle,
+)
+from smartcharging.remember import keep
+from tests.smartcharging.worlds import CAMPUS, World
+
+NOW = datetime(2026, 3, 10, 9, 7, tzinfo=UTC)
+
+
+@pytest.fixture
+def world(db) -> World:
+    world = World.campus(NOW)
+    world.quiet_day()
+    return world
+
+
+def session(world: World, identity: str):
+    return next(s for s in snapshot(world.site, NOW).sessions if s.key == world.key(identity))
+
+
+def test_the_snapshot_has_the_tree_the_readings_and_the_places(world):
+    seen = snapshot(world.site, NOW)
+
+    assert [c.name for c in seen.grid.circuits] == ["grid", "row 1"]
+    assert seen.readings[0].current_a == (10, 10, 10)
+    assert {s.key for s in seen.sessions} == {str(e.pk) for e in EVSE.objects.all()}
+    assert session(world, "CS-1").node == 1
+    assert session(world, "HPC-1").dc
+    assert session(world, "HPC-1").max_w == 50_000
+    assert seen.batteries[0].soc == 0.5
+    assert seen.pv_w == 0
+
+
+def test_a_stale_meter_is_absent_not_zero(world):
+    world.meter(10, ago_s=6)
+
+    assert snapshot(world.site, NOW).readings[0].current_a is None
+
+
+def test_a_meter_never_heard_of_is_absent(db):
+    seen = snapshot(World.campus(NOW).site, NOW)
+
+    assert seen.readings[0].current_a is None
+    assert seen.pv_w is None
+    assert seen.batteries[0].soc is None
+
+
+def test_a_suspect_measurement_never_protects(world):
+    world.measure("main", current_a=(1.0, 1.0, 1.0), quality=Quality.SUSPECT)
+
+    assert snapshot(world.site, NOW).readings[0].current_a is None
+
+
+def test_a_phase_that_is_not_known_makes_the_reading_unknown(world):
+    world.measure("main", current_a=(1.0, None, 1.0))
+
+    assert snapshot(world.site, NOW).readings[0].current_a is None
+
+
+def test_a_meter_wired_to_one_phase_knows_that_the_others_carry_nothing(world):
+    Device.objects.filter(name="main").update(wiring=["L2"])
+    world.measure("main", current_a=(None, 4.0, None))
+
+    assert snapshot(world.site, NOW).readings[0].current_a == (0, 4, 0)
+
+
+def test_a_disabled_meter_is_absent(world):
+    Device.objects.filter(name="main").update(enabled=False)
+
+    assert snapshot(world.site, NOW).readings[0].current_a is None
+
+
+def test_a_car_brings_its_goal_and_what_is_left_of_it(world):
+    charge = world.car("CS-1", energy_wh=4000)
+    goals.set_goal(
+        site=world.site,
+        transaction=charge,
+        departure=NOW + timedelta(hours=3),
+        energy_wh=10_000,
+        mode="fast",
+        priority=4,
+        source="driver",
+        now=NOW,
+    )
+
+    car = session(world, "CS-1")
+
+    assert car.wants
+    assert car.energy_needed_wh == 6000
+    assert car.departure == NOW + timedelta(hours=3)
+    assert car.mode is Mode.FAST
+    assert car.priority == 1 + 4
+    assert session(world, "CS-2").priority == 3 + 1
+
+
+def test_the_profile_behind_a_card_gives_the_rank_even_before_there_is_a_goal(world):
+    card = IdToken.objects.create(site=world.site, value="A")
+    profile = UserProfile.objects.create(site=world.site, name="boss", priority=7)
+    TokenProfile.objects.create(id_token=card, profile=profile)
+    world.car("CS-1", id_token=card)
+
+    assert session(world, "CS-1").priority == 1 + 7
+
+
+def test_a_free_place_wants_nothing(world):
+    assert not session(world, "CS-1").wants
+
+
+@pytest.mark.parametrize(
+    ("change", "wants"),
+    [
+        ({"status": "Charging"}, True),
+        ({"status": "SuspendedEVSE"}, True),
+        ({"status": "SuspendedEV", "status_at": NOW - timedelta(seconds=30)}, True),
+        ({"status": "SuspendedEV", "status_at": NOW - timedelta(seconds=90)}, False),
+        ({"status": "Occupied", "charging_state": "SuspendedEV", "status_at": NOW - timedelta(seconds=90)}, False),
+        ({"status": "Faulted"}, False),
+        ({"status": "Unavailable"}, False),
+        ({"status": "Charging", "available": False}, False),
+    ],
+)
+def test_a_car_wants_energy_unless_it_has_stopped_by_itself(world, change, wants):
+    world.car("CS-1", offered_a=16)
+    EVSE.objects.filter(pk=world.evse("CS-1").pk).update(**change)
+
+    assert session(world, "CS-1").wants is wants
+
+
+def test_a_car_that_is_offered_nothing_cannot_have_had_enough(world):
+    world.car("CS-1", offered_a=0)
+    EVSE.objects.filter(pk=world.evse("CS-1").pk).update(status="SuspendedEV", status_at=NOW - timedelta(hours=1))
+
+    assert session(world, "CS-1").wants
+
+
+def test_a_transaction_that_was_refused_gets_nothing(world):
+    world.car("CS-1", authorized=False)
+
+    assert not session(world, "CS-1").wants
+
+
+def test_a_station_nobody_holds_is_out_of_reach(world):
+    world.disconnect("CS-1")
+
+    assert not session(world, "CS-1").reachable
+    assert session(world, "CS-2").reachable
+
+
+def test_a_quiet_station_is_counted_at_all_it_can_take(world):
+    ChargingStation.objects.filter(identity="CS-1").update(quiet=True)
+
+    quiet = session(world, "CS-1")
+
+    assert not quiet.reachable
+    assert quiet.fail_safe_a == 32
+
+
+def test_a_quarantined_station_is_not_there(world):
+    ChargingStation.objects.filter(identity="CS-1").update(admission="quarantined")
+
+    assert len(snapshot(world.site, NOW).sessions) == 2
+
+
+def test_an_evse_without_a_circuit_is_counted_at_the_grid_connection(world):
+    Feed.objects.filter(evse=world.evse("CS-1")).delete()
+
+    assert session(world, "CS-1").node == 0
+
+
+def test_the_accepted_limit_is_what_the_station_stands_by(world):
+    world.car("CS-1", offered_a=16)
+
+    car = session(world, "CS-1")
+
+    assert car.offered_a == 16
+    assert car.lease_until == NOW + timedelta(seconds=180)
+
+
+def test_watts_of_a_dc_station_are_amps_at_its_input(world):
+    world.car("HPC-1", offered_a=50)
+
+    assert session(world, "HPC-1").offered_a == pytest.approx(50)
+
+
+def test_a_limit_that_was_sent_and_not_answered_may_have_been_taken(world):
+    world.car("CS-1", offered_a=10)
+    WantedLimit.objects.update(state="failed", wanted_a=20)
+
+    assert session(world, "CS-1").offered_a == 20
+
+
+def test_a_limit_of_the_transaction_before_is_not_this_ones(world):
+    world.offer("CS-1", 32, ago_s=7200)
+    world.car("CS-1")
+
+    assert session(world, "CS-1").offered_a is None
+
+
+def test_the_limit_before_the_present_one_is_remembered(world):
+    world.car("CS-1", offered_a=32)
+    keep(world.site.pk, look(world.site, NOW).memories)
+    world.offer("CS-1", 10, ago_s=1)
+
+    car = session(world, "CS-1")
+
+    assert (car.offered_a, car.offered_before_a) == (10, 32)
+    assert car.offered_since == NOW - timedelta(seconds=1)
+    assert car.on_since == NOW - timedelta(seconds=120)  # it was on all the while
+
+
+def test_rotated_wiring_and_the_cars_record_give_its_phases(world):
+    card = IdToken.objects.create(site=world.site, value="A")
+    Vehicle.objects.create(site=world.site, name="small", id_token=card, phases=1, max_a=16)
+    world.car("CS-2", id_token=card)
+
+    car = session(world, "CS-2")
+
+    assert car.phases == (False, True, False)  # its only phase is the station's L1, on the grid's L2
+    assert car.max_a == 16
+
+
+def test_which_phases_a_car_uses_is_learnt_and_forgotten_in_a_pause(world):
+    world.car("CS-1", offered_a=16)
+    later = NOW
+    for step in range(3):
+        later = NOW + timedelta(seconds=10 * step)
+        world.now = later
+        world.quiet_day()
+        world.draws("CS-1", (0.1, 15.0, 14.5))
+        seen = look(world.site, later)
+        keep(world.site.pk, seen.memories)
+    car = next(s for s in seen.snapshot.sessions if s.key == world.key("CS-1"))
+    assert car.phases == (False, True, True)
+
+    world.draws("CS-1", (0.0, 0.0, 0.0))
+    car = next(s for s in snapshot(world.site, later).sessions if s.key == world.key("CS-1"))
+    assert car.phases == (True, True, True)
+
+
+def test_an_old_measurement_of_a_car_is_absent(world):
+    world.car("CS-1")
+    world.draws("CS-1", (16.0, 16.0, 16.0), ago_s=120)
+
+    assert session(world, "CS-1").measured_a is None
+
+
+def test_grid_commands_in_force_narrow_the_connection(world):
+    GridCommand.objects.create(
+        site=world.site, import_limit_w=20_000, starts_at=NOW - timedelta(minutes=1), reason="congestion"
+    )
+    GridCommand.objects.create(site=world.site, import_limit_w=1, starts_at=NOW + timedelta(minutes=1), reason="later")
+    GridCommand.objects.create(
+        site=world.site,
+        import_limit_w=1,
+        starts_at=NOW - timedelta(hours=1),
+        ends_at=NOW - timedelta(minutes=1),
+        reason="over",
+    )
+
+    (order,) = snapshot(world.site, NOW).narrowings
+
+    assert (order.rank, order.node, order.limit_w) == (Rank.GRID_OPERATOR, 0, 20_000)
+
+
+@pytest.mark.parametrize(("state", "fire"), [("ok", False), ("alarm", True), (None, True)])
+def test_a_fire_contact_that_is_open_or_silent_stops_what_hangs_below_it(world, state, fire):
+    alarm = Device.objects.create(site=world.site, name="fire", kind="alarm")
+    Feed.objects.create(circuit=world.node("row 1"), device=alarm)
+    if state is not None:
+        world.measure("fire", state=state)
+
+    found = snapshot(world.site, NOW).narrowings
+
+    assert bool(found) is fire
+    if fire:
+        assert (found[0].rank, found[0].node, found[0].limit_a) == (Rank.FIRE, 1, 0)
+
+
+def test_the_present_slot_of_the_plan_counts_for_the_car_it_was_made_for(world):
+    charge = world.car("CS-1")
+    key = world.key("CS-1")
+    Plan.objects.create(
+        site=world.site,
+        made_at=NOW - timedelta(minutes=10),
+        starts_at=NOW - timedelta(minutes=22),
+        valid_until=NOW + timedelta(minutes=20),
+        status="optimal",
+        result={
+            "evse": {key: [1000, 7000, 2000]},
+            "transactions": {key: charge.pk},
+            "battery_w": [0, -5000, 0],
+            "peak_w": 40_000,
+        },
+    )
+
+    seen = snapshot(world.site, NOW)
+
+    assert seen.plan_valid
+    assert session(world, "CS-1").planned_w == 7000
+    assert seen.batteries[0].planned_w == -5000
+    assert seen.peak_target_w == 40_000
+
+    charge.ended_at = NOW
+    charge.save()
+    world.car("CS-1", transaction_id="another")
+    assert session(world, "CS-1").planned_w is None
+
+
+def test_a_plan_that_has_run_out_is_not_followed(world):
+    Plan.objects.create(
+        site=world.site,
+        made_at=NOW - timedelta(hours=2),
+        starts_at=NOW - timedelta(hours=2),
+        valid_until=NOW - timedelta(seconds=1),
+        status="optimal",
+        result={},
+    )
+
+    seen = snapshot(world.site, NOW)
+
+    assert not seen.plan_valid
+    assert seen.peak_target_w is None
+
+
+def test_the_quarters_import_so_far_is_counted(world):
+    meter = world.device("main")
+    for minute in range(8):
+        Reading.objects.create(device=meter, at=NOW - timedelta(minutes=7 - minute), power_w=12_000, values={})
+
+    assert snapshot(world.site, NOW).quarter_import_wh == pytest.approx(12_000 * 7 / 60, rel=0.05)
+
+
+def test_a_site_without_a_grid_connection_is_not_ready(db):
+    with pytest.raises(SiteNotReady, match="Empty"):
+        snapshot(Site.objects.create(name="Empty"), NOW)
+
+
+def test_the_number_of_questions_does_not_grow_with_the_site(db):
+    def asked(stations: int) -> int:
+        more = "".join(f'\n[[station]]\nidentity = "X-{i}"\ncircuit = "row 1"\nevses = 2\n' for i in range(stations))
+        world = World.campus(
+            NOW,
+            CAMPUS.replace("Campus", f"Campus {stations}")
+            .replace("CS-", f"C{stations}-")
+            .replace("HPC-", f"H{stations}-")
+            + more.replace("X-", f"X{stations}-"),
+        )
+        world.quiet_day()
+        for i in range(stations):
+            world.car(f"X{stations}-{i}", offered_a=6)
+        with CaptureQueriesContext(
+            database,
+        ) as queries:
+            look(world.site, NOW)
+        return len(queries)
+
+    assert asked(1) == asked(12) <= 12
+
+
+def test_the_problem_has_every_car_with_its_needs(world):
+    charge = world.car("CS-1", energy_wh=4000)
+    goals.set_goal(
+        site=world.site,
+        transaction=charge,
+        departure=datetime(2026, 3, 10, 12, 0, tzinfo=UTC),
+        energy_wh=10_000,
+        source="driver",
+        now=NOW,
+    )
+
+    today = problem(world.site, NOW)
+
+    assert today.start == datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
+    assert today.slots == 96
+    (car,) = today.sessions
+    assert (car.first_slot, car.last_slot, car.energy_wh) == (0, 12, 6000)
+    assert car.max_w == pytest.approx(32 * 690)
+    assert today.battery.soc == 0.5
+
+
+def test_a_car_that_said_nothing_wants_what_is_usual_and_stays_as_long(world):
+    world.car("CS-1", energy_wh=10_000)
+
+    (car,) = problem(world.site, NOW).sessions
+
+    assert car.energy_wh == 20_000
+    assert car.last_slot == 12  # it came an hour ago and stays four
+
+
+def test_a_late_departure_lengthens_the_horizon(world):
+    charge = world.car("CS-1")
+    goals.set_goal(site=world.site, transaction=charge, departure=NOW + timedelta(hours=40), source="driver", now=NOW)
+
+    assert problem(world.site, NOW).slots == 161
+
+
+def test_prices_come_from_the_market_and_then_from_the_contract(world):
+    Site.objects.update(price_area="BE")
+    world.site.refresh_from_db()
+    Tariff.objects.create(
+        site=world.site,
+        import_factor=1.1,
+        import_adder_eur_per_kwh=0.1,
+        export_factor=0.9,
+        export_adder_eur_per_kwh=0,
+        fixed_price_eur_per_mwh=200,
+    )
+    start = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
+    Price.objects.create(area="BE", start=start, minutes=60, eur_per_mwh=100)
+    Price.objects.create(area="BE", start=start + timedelta(hours=1), minutes=15, eur_per_mwh=-50)
+
+    today = problem(world.site, NOW)
+
+    assert today.import_eur_per_kwh[:6].tolist() == pytest.approx([0.21] * 4 + [0.045, 0.32])
+    assert today.export_eur_per_kwh[4] == pytest.approx(-0.045)
+
+
+def test_commands_to_come_limit_their_slots(world):
+    GridCommand.objects.create(
+        site=world.site,
+        import_limit_w=15_000,
+        starts_at=datetime(2026, 3, 10, 10, 5, tzinfo=UTC),
+        ends_at=datetime(2026, 3, 10, 10, 40, tzinfo=UTC),
+        reason="evening",
+    )
+
+    limits = problem(world.site, NOW).import_limit_w
+
+    assert limits[3] > 1e9
+    assert limits[4:7].tolist() == [15_000] * 3
+    assert limits[7] > 1e9
+
+
+def test_the_months_peak_and_its_price_are_in_the_problem(world):
+    MonthPeak.objects.create(site=world.site, month=date(2026, 3, 1), peak_w=42_000, at=NOW)
+
+    today = problem(world.site, NOW)
+
+    assert today.month_peak_w == 42_000
+    assert today.peak_eur_per_kw == 4.0
+
+
+def test_the_building_is_expected_as_on_days_like_it_starting_from_now(world):
+    world.meter(20)  # 13.8 kW now
+    for days in range(1, 15):
+        for quarter in range(96):
+            slot = datetime(2026, 3, 10, 0, 0, tzinfo=UTC) - timedelta(days=days) + timedelta(minutes=15 * quarter)
+            SiteQuarter.objects.create(site=world.site, slot=slot, building_w=5000 + 100 * quarter)
+
+    today = problem(world.site, NOW)
+
+    assert today.building_w[0] == pytest.approx(13_800)
+    assert today.building_w[95] == pytest.approx(5000 + 100 * 35, rel=0.05)
+
+
+def test_a_site_without_history_expects_what_it_measures(world):
+    world.meter(20)
+
+    assert problem(world.site, NOW).building_w.tolist() == pytest.approx([13_800] * 96)
+
+
+def test_a_card_with_a_profile_is_planned_as_it_wants(world):
+    card = IdToken.objects.create(site=world.site, value="A")
+    profile = UserProfile.objects.create(
+        site=world.site, name="fleet", priority=5, departure=time(17, 0), energy_wh=25_000
+    )
+    TokenProfile.objects.create(id_token=card, profile=profile)
+    goals.attach(world.car("CS-1", id_token=card), NOW)
+
+    today = day(world.site, NOW)
+
+    (car,) = today.problem.sessions
+    assert (car.energy_wh, car.priority) == (25_000, 6)
+    assert car.last_slot == 28  # 17:00 in Brussels is 16:00 UTC
+    assert today.labels[car.label].goal.source == "tap"
