@@ -82,8 +82,9 @@ def report(site: Site, start: date, end: date) -> dict[str, Any]:
     by_day: dict[date, dict[datetime, _Slot]] = defaultdict(dict)
     for at, slot in slots.items():
         by_day[at.astimezone(site.tz).date()][at] = slot
+    today = timezone.now().astimezone(site.tz).date()
     days = [
-        (day, _flows(world, by_day[day], prices, None if charged is None else charged[day]))
+        (day, _flows(world, by_day[day], prices, None if charged is None or day > today else charged[day]))
         for day in (start + timedelta(days=n) for n in range((end - start).days + 1))
     ]
     total = _total(flows for _, flows in days)
@@ -102,10 +103,12 @@ def report(site: Site, start: date, end: date) -> dict[str, Any]:
         "self_sufficiency": _self_sufficiency(total),
         "peak": {"power_w": peak_w, "at": peak_at.isoformat()} if peak_at and peak_w is not None else None,
         "cost_eur": _cost(total, peak_w, prices.tariff),
+        "has": {kind: bool(world.count(kind)) for kind in ("pv", "battery", "load")},
         "coverage": _coverage(slots, begins, min(ends, timezone.now())),
         "days": [{"day": d.isoformat(), **_energy(f), "cost_eur": _net_cost(f)} for d, f in days],
         "stations": _per_station(shares, begins, ends),
         "users": _per_user(shares, begins, ends),
+        "profiles": _per_profile(shares, begins, ends),
         "sessions": len(shares),
     }
 
@@ -349,7 +352,7 @@ def _transaction_shares(site: Site, begins: datetime, ends: datetime) -> list[_S
     rows = (
         Transaction.objects.filter(station__site=site, started_at__lt=ends)
         .filter(Q(ended_at=None) | Q(ended_at__gt=begins))
-        .select_related("station", "id_token__driver")
+        .select_related("station", "id_token__driver", "id_token__token_profile__profile")
         .order_by("started_at")
     )
     return [_Share(t, _points(site, t)) for t in rows]
@@ -425,3 +428,15 @@ def _per_user(shares: Iterable[_Share], begins: datetime, ends: datetime) -> lis
         row["sessions"] += 1
         row["energy_wh"] += share.between(begins, ends)
     return sorted(rows.values(), key=lambda r: (-r["energy_wh"], r["id_token"]))
+
+
+def _per_profile(shares: Iterable[_Share], begins: datetime, ends: datetime) -> list[dict[str, Any]]:
+    """Per user profile, as the tokens have it now; `None` gathers the charges of tokens without one."""
+    rows: dict[str | None, dict[str, Any]] = {}
+    for share in shares:
+        link = getattr(share.transaction.id_token, "token_profile", None)
+        name = link.profile.name if link is not None else None
+        row = rows.setdefault(name, {"profile": name, "sessions": 0, "energy_wh": 0.0})
+        row["sessions"] += 1
+        row["energy_wh"] += share.between(begins, ends)
+    return sorted(rows.values(), key=lambda r: (-r["energy_wh"], r["profile"] or ""))

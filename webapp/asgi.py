@@ -7,7 +7,8 @@ Run it with `uvicorn webapp.asgi:application --timeout-graceful-shutdown 3`: an 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from a2wsgi import WSGIMiddleware
 
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from django.core.handlers.wsgi import WSGIHandler
 
 THREADS = 8
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Application:
     """Sends each connection to the one that can answer it."""
 
     def __init__(self, pages: WSGIHandler, stream: LiveStream) -> None:
-        self.pages = WSGIMiddleware(pages, workers=THREADS)
+        self.pages: App = cast("App", WSGIMiddleware(cast("Any", pages), workers=THREADS))
         self.stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,14 +7,14 @@ PV is given as production, so it is positive here; grid and battery keep their s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Avg, F, FloatField, Func
+from django.db.models import Avg, F, FloatField, Func, Q
 from django.utils import timezone
 
-from csms.models import MeterSample
+from csms.models import MeterSample, Transaction
 from meters.models import Device, QuarterHour, Site
 from smartcharging.models import Circuit, Plan, Price
 from smartcharging.report import SLOT, day_start
@@ -83,12 +83,13 @@ def _measured(site: Site, begins: datetime, until: datetime) -> Values:
         sums[kind][at] += mean_w
         seen[kind][at] += 1
     charging = _charging(site, begins, until)
+    _add_idle(charging, sums["grid"], site, begins, until)
     building = {}
     commissioned = {k for k in kinds.values() if k in ("pv", "battery", "load")}
     for at, grid in sums["grid"].items():
-        if all(seen[k][at] for k in commissioned):
+        if at in charging and all(seen[k][at] for k in commissioned):
             rest = sum(sums[k].get(at, 0.0) for k in commissioned)
-            building[at] = max(grid - rest - charging.get(at, 0.0), 0.0)
+            building[at] = max(grid - rest - charging[at], 0.0)
     return {
         "grid": dict(sums["grid"]),
         "pv": {at: -w for at, w in sums["pv"].items()},
@@ -111,6 +112,20 @@ def _charging(site: Site, begins: datetime, until: datetime) -> dict[datetime, f
     for row in rows:
         sums[datetime.fromtimestamp(int(row["slot"]) * 900, UTC)] += row["mean_w"] or 0.0
     return dict(sums)
+
+
+def _add_idle(
+    charging: dict[datetime, float], measured: Iterable[datetime], site: Site, begins: datetime, until: datetime
+) -> None:
+    """A quarter hour without meter values is zero when no car was there, and unknown when one was."""
+    stays = list(
+        Transaction.objects.filter(station__site=site, started_at__lt=until)
+        .filter(Q(ended_at=None) | Q(ended_at__gt=begins))
+        .values_list("started_at", "ended_at")
+    )
+    for at in measured:
+        if at not in charging and not any(s < at + SLOT and (e is None or e > at) for s, e in stays):
+            charging[at] = 0.0
 
 
 def _planned(site: Site, now: datetime) -> Values:

@@ -80,8 +80,8 @@ def page(request: HttpRequest, site: Site) -> HttpResponse:
             "asked": asked,
             "report": numbers,
             "spans": [("day", _("Day")), ("week", _("Week")), ("month", _("Month"))],
-            "sources": _sources(numbers["energy_wh"]),
-            "uses": _uses(numbers["energy_wh"]),
+            "sources": _sources(numbers["energy_wh"], numbers["has"]),
+            "uses": _uses(numbers["energy_wh"], numbers["has"]),
             "has_days": len(numbers["days"]) > 1 and bool(energies),
             "empty": not energies,
             "today": timezone.localdate(),
@@ -90,32 +90,34 @@ def page(request: HttpRequest, site: Site) -> HttpResponse:
     )
 
 
-def _bars(rows: list[tuple[str, str, float | None]]) -> list[dict[str, Any]]:
-    most = max((value or 0.0 for _name, _label, value in rows), default=0.0)
+def _bars(rows: list[tuple[str, str, float | None, bool]]) -> list[dict[str, Any]]:
+    """What the site has, as bars against the longest of them."""
+    shown = [(name, label, wh) for name, label, wh, has in rows if has]
+    most = max((wh or 0.0 for _name, _label, wh in shown), default=0.0)
     return [
-        {"name": name, "label": label, "wh": value, "width": round((value or 0.0) / most * 100, 1) if most else 0}
-        for name, label, value in rows
+        {"name": name, "label": label, "wh": wh, "width": round((wh or 0.0) / most * 100, 1) if most else 0}
+        for name, label, wh in shown
     ]
 
 
-def _sources(wh: dict[str, float | None]) -> list[dict[str, Any]]:
+def _sources(wh: dict[str, float | None], has: dict[str, bool]) -> list[dict[str, Any]]:
     return _bars(
         [
-            ("grid", _("From the grid"), wh["grid_import"]),
-            ("pv", _("PV"), wh["pv"]),
-            ("battery", _("From the battery"), wh["battery_discharged"]),
+            ("grid", _("From the grid"), wh["grid_import"], True),
+            ("pv", _("PV"), wh["pv"], has["pv"]),
+            ("battery", _("From the battery"), wh["battery_discharged"], has["battery"]),
         ]
     )
 
 
-def _uses(wh: dict[str, float | None]) -> list[dict[str, Any]]:
+def _uses(wh: dict[str, float | None], has: dict[str, bool]) -> list[dict[str, Any]]:
     return _bars(
         [
-            ("charging", _("Charging cars"), wh["charging"]),
-            ("building", _("Building"), wh["building"]),
-            ("loads", _("Controllable loads"), wh["loads"]),
-            ("battery", _("Into the battery"), wh["battery_charged"]),
-            ("grid", _("Back to the grid"), wh["grid_export"]),
+            ("charging", _("Charging cars"), wh["charging"], True),
+            ("building", _("Building"), wh["building"], True),
+            ("loads", _("Controllable loads"), wh["loads"], has["load"]),
+            ("battery", _("Into the battery"), wh["battery_charged"], has["battery"]),
+            ("grid", _("Back to the grid"), wh["grid_export"], True),
         ]
     )
 

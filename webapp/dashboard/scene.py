@@ -142,6 +142,7 @@ class Scene:
     month_peak: MonthPeak | None
     price_eur_per_mwh: float | None
     quarantined: int
+    kinds: frozenset[str]  # of the devices the site has
 
     @property
     def old(self) -> bool:
@@ -164,6 +165,7 @@ class Scene:
         return self.circuits[0] if self.circuits else None
 
 
+_ORDER = ("bad", "charging", "busy", "away", "free")  # what needs an operator's eye first
 FLOW_NAMES = ("grid_w", "pv_w", "battery_w", "battery_soc", "charging_w", "building_w", "loads_w")
 
 
@@ -177,11 +179,12 @@ def scene(site: Site, user: User) -> Scene:
         live_away=away,
         flows={name: _float((picture or {}).get("flows", {}).get(name)) for name in FLOW_NAMES},
         circuits=tuple(_circuit_rows(picture or {})),
-        evses=tuple(_evse_cards(site, picture)),
+        evses=tuple(sorted(_evse_cards(site, picture), key=lambda e: _ORDER.index(e.tone))),
         plan=_plan(site),
         month_peak=_month_peak(site),
         price_eur_per_mwh=_float((picture or {}).get("price_eur_per_mwh")),
         quarantined=quarantined(user, site),
+        kinds=frozenset(site.devices.filter(enabled=True).values_list("kind", flat=True)),
     )
 
 

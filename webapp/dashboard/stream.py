@@ -186,7 +186,7 @@ class Hub:
             for site in sites:
                 body = await client.get(f"now:{site}")
                 if body is not None:
-                    self._hand_out(str(site), body)
+                    self._hand_out(str(site), str(body))
         except (RedisError, OSError):
             pass  # the listening task reports it and tries again
         finally:

@@ -5,7 +5,8 @@ Forms check shape; what is possible is `smartcharging/goals.py`'s to say. Days a
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import time as Clock
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -66,7 +67,7 @@ class GoalForm(forms.Form):
                 data["departure"] = self._moment(day, clock)
         return data
 
-    def _moment(self, day: str, clock: time) -> datetime | None:
+    def _moment(self, day: str, clock: Clock) -> datetime | None:
         """The moment on the site's clock. A time the spring change skips is told, not guessed."""
         local = datetime.fromisoformat(day).replace(hour=clock.hour, minute=clock.minute, tzinfo=self.zone)
         moment = local.astimezone(UTC)

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 from redis.exceptions import RedisError
 
-from csms import bus
+from csms import bus, calls
 from smartcharging import goals
 from smartcharging.models import ChargingGoal
 from webapp.dashboard.pages import private
@@ -101,8 +101,6 @@ def stop(request: HttpRequest, pk: int) -> HttpResponse:
     if transaction.ended_at is not None:
         messages.info(request, _("This session has ended already."))
         return redirect("driver")
-    from csms import calls
-
     _ask(request, lambda: calls.remote_stop(transaction), _("The station is stopping your session."))
     return redirect("driver")
 
@@ -127,8 +125,6 @@ def start(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("That card may not charge at this place."))
         return redirect("driver")
     said = _("The station starts. Plug in your car now.") if not place.plugged else _("The station starts.")
-    from csms import calls
-
     _ask(request, lambda: calls.remote_start(place.evse, token), said)
     return redirect("driver")
 

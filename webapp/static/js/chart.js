@@ -1,4 +1,4 @@
-// Today on the site's clock: measured power in full lines, the plan ahead dashed, the price in steps below.
+// Today on the site's clock: measured power in full lines, the plan ahead dashed; the price in a strip below.
 "use strict";
 
 (() => {
@@ -7,60 +7,68 @@
   if (!place || !board) return;
   const NAMES = ["grid", "pv", "battery", "charging", "building"];
   const EVERY_MS = 60000;
-  let chart = null;
+  const PRICE_PX = 104;
+  const AXIS_PX = 46;
+  let charts = [];
   let loaded = null;
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const wash = (color) => `color-mix(in srgb, ${color} 14%, transparent)`;
+  const font = "12px sans-serif";
 
-  function columns(day) {
-    const kilo = (values) => values.map((v) => (v === null ? null : v / 1000));
-    const cents = day.price.map((v) => (v === null || v === undefined ? null : v / 10));
-    const measured = NAMES.map((name) => kilo(day.measured[name]));
-    const planned = NAMES.map((name) => kilo(day.plan[name]));
-    return [day.t, ...measured, ...planned, cents];
+  const stepped = () => uPlot.paths.stepped({ align: 1 });
+  const axis = () => ({ stroke: css("--soft"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font });
+  const scaled = (values, by) => values.map((v) => (v === null || v === undefined ? null : v / by));
+
+  function shared(day, height, withHours) {
+    return {
+      width: place.clientWidth,
+      height,
+      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), day.timezone),
+      padding: [10, 10, withHours ? 0 : 6, 0],
+      legend: { show: false },
+      cursor: { points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "day" } },
+      hooks: { draw: [(u) => markNow(u, day.now)], setCursor: [(u) => read(u, day)] },
+      hours: {
+        ...axis(), grid: { show: false }, show: withHours, space: 56,
+        values: (_u, ticks) => ticks.map((t) => hour(t, day.timezone)),
+      },
+    };
   }
 
-  function options(day) {
-    const stepped = uPlot.paths.stepped({ align: 1 });
+  function power(day, height) {
     const line = (name, planned) => ({
       label: name,
       stroke: css(`--${name}`),
       width: planned ? 1.5 : 2,
       dash: planned ? [5, 4] : undefined,
       fill: !planned && (name === "charging" || name === "pv") ? wash(css(`--${name}`)) : undefined,
-      paths: stepped,
+      paths: stepped(),
       points: { show: false },
-      spanGaps: false,
       scale: "kW",
     });
-    const axis = { stroke: css("--soft"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: "12px sans-serif" };
-    const narrow = place.clientWidth < 520;
-    return {
-      width: place.clientWidth,
-      height: Math.max(place.clientHeight, narrow ? 270 : 330),
-      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), day.timezone),
-      padding: [12, 4, 0, 0],
-      cursor: { points: { size: 6 }, drag: { x: false, y: false } },
-      legend: { show: false },
-      scales: {
-        x: { time: true },
-        kW: { range: (_u, low, high) => uPlot.rangeNum(Math.min(low ?? 0, 0), Math.max(high ?? 1, 1), 0.1, true) },
-        ct: { range: (_u, low, high) => [Math.min(low ?? 0, 0), Math.max((high ?? 1) * 2.2, 1)] },
-      },
-      axes: [
-        { ...axis, grid: { show: false }, space: narrow ? 60 : 50, values: (_u, ticks) => ticks.map((t) => hour(t, day.timezone)) },
-        { ...axis, scale: "kW", size: 46, values: (_u, ticks) => ticks.map((t) => Laadplein.whole.format(t)), label: narrow ? undefined : "kW", labelSize: 16, labelFont: "12px sans-serif" },
-        { ...axis, scale: "ct", side: 1, size: 40, grid: { show: false }, show: day.has.price && !narrow, values: (_u, ticks) => ticks.map((t) => Laadplein.whole.format(t)), label: "ct/kWh", labelSize: 16, labelFont: "12px sans-serif" },
-      ],
-      series: [
-        {},
-        ...NAMES.map((name) => line(name, false)),
-        ...NAMES.map((name) => line(name, true)),
-        { label: "price", scale: "ct", stroke: css("--price"), width: 1.25, paths: stepped, points: { show: false } },
-      ],
-      hooks: { draw: [(u) => markNow(u, day.now)], setCursor: [(u) => read(u, day)] },
+    const { hours, ...frame } = shared(day, height, !day.has.price);
+    const options = {
+      ...frame,
+      scales: { kW: { range: (_u, low, high) => uPlot.rangeNum(Math.min(low ?? 0, 0), Math.max(high ?? 1, 1), 0.08, true) } },
+      axes: [hours, { ...axis(), scale: "kW", size: AXIS_PX, values: (_u, ticks) => ticks.map((t) => `${Laadplein.whole.format(t)}${t === ticks.at(-1) ? " kW" : ""}`) }],
+      series: [{}, ...NAMES.map((name) => line(name, false)), ...NAMES.map((name) => line(name, true))],
     };
+    const columns = [day.t, ...NAMES.map((n) => scaled(day.measured[n], 1000)), ...NAMES.map((n) => scaled(day.plan[n], 1000))];
+    return new uPlot(options, columns, place);
+  }
+
+  function price(day) {
+    const { hours, ...frame } = shared(day, PRICE_PX, true);
+    const options = {
+      ...frame,
+      scales: { ct: { range: (_u, low, high) => uPlot.rangeNum(Math.min(low ?? 0, 0), Math.max(high ?? 1, 1), 0.1, true) } },
+      axes: [hours, { ...axis(), scale: "ct", size: AXIS_PX, space: 24, values: (_u, ticks) => ticks.map((t) => `${Laadplein.whole.format(t)}${t === ticks.at(-1) ? " ct" : ""}`) }],
+      series: [{}, { label: place.dataset.price, scale: "ct", stroke: css("--price"), fill: wash(css("--price")), width: 1.5, paths: stepped(), points: { show: false } }],
+    };
+    const made = new uPlot(options, [day.t, scaled(day.price, 10)], place);
+    made.root.style.bottom = "0";
+    return made;
   }
 
   function hour(seconds, timeZone) {
@@ -84,23 +92,22 @@
 
   // The value under the pointer, else the newest one measured.
   function read(u, day) {
-    let at = u.cursor.idx;
-    if (at === null || at === undefined) {
-      at = day.measured.grid.findLastIndex((v) => v !== null);
-      if (at < 0) at = null;
-    }
+    let at = u.cursor.idx ?? null;
+    if (at === null) at = day.measured.grid.findLastIndex((v) => v !== null);
+    const source = day.t[at] > day.now ? day.plan : day.measured;
     for (const slot of document.querySelectorAll("#legend [data-series]")) {
       const name = slot.dataset.series;
-      if (at === null) slot.textContent = "";
-      else if (name === "price") slot.textContent = day.price[at] === null ? "" : `${Laadplein.tenth.format(day.price[at] / 10)} ct`;
-      else slot.textContent = Laadplein.power(day.measured[name][at] ?? day.plan[name][at], "");
+      const cents = day.price[at];
+      if (at < 0) slot.textContent = "";
+      else if (name === "price") slot.textContent = typeof cents === "number" ? `${Laadplein.tenth.format(cents / 10)} ct` : "";
+      else slot.textContent = Laadplein.power(source[name][at], "–");
     }
   }
 
   function draw(day) {
     loaded = day;
-    if (chart) chart.destroy();
-    chart = null;
+    for (const chart of charts) chart.destroy();
+    charts = [];
     place.replaceChildren();
     const note = document.getElementById("chart-note");
     if (!day.has.measured && !day.has.plan) {
@@ -109,8 +116,9 @@
       return;
     }
     note.textContent = [day.has.price ? "" : note.dataset.noPrice, day.has.plan ? "" : note.dataset.noPlan].filter(Boolean).join(" ");
-    chart = new uPlot(options(day), columns(day), place);
-    read(chart, day);
+    const height = place.clientHeight;
+    charts = day.has.price ? [power(day, height - PRICE_PX), price(day)] : [power(day, height)];
+    read(charts[0], day);
   }
 
   function say(text) {
