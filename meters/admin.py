@@ -117,7 +117,7 @@ class DeviceAdmin(SiteNarrowedAdmin):
         if not hasattr(device, "newest_now"):
             source = live.device_source(device.pk)
             device.newest_now = live.fetch([source]).get(source)  # type: ignore[attr-defined]
-        return device.newest_now
+        return getattr(device, "newest_now", None)
 
     @column(_("power [W]"))
     def power_now(self, device: Device) -> str:

@@ -21,11 +21,13 @@ _SHARES = ("min_soc", "max_soc", "efficiency")
 
 def problems(device: Device) -> dict[str, str]:
     """Field name → what is wrong with it and the way out. Empty: nothing is."""
+    connect_problem = _connect(device.connect)
     found = {
-        "connect": _connect(device.connect),
-        "map": _map(device),
+        "connect": connect_problem,
+        "map": "" if connect_problem else _map(device),
         "wiring": _wiring(device.wiring),
         "options": _options(device.options),
+        "max_age_s": _age(device),
     }
     return {field: text for field, text in found.items() if text}
 
@@ -48,6 +50,12 @@ def _map(device: Device) -> str:
     if device.map in known:
         return ""
     return _("“%(map)s” is no register map; known are %(known)s.") % {"map": device.map, "known": ", ".join(known)}
+
+
+def _age(device: Device) -> str:
+    if device.max_age_s >= device.poll_s:
+        return ""
+    return _("The age limit is shorter than the poll interval: every measurement would be too old.")
 
 
 def _wiring(value: object) -> str:

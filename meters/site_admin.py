@@ -180,7 +180,7 @@ def _allowed_sites(request: HttpRequest, role: str) -> frozenset[int]:
 class SiteNarrowedAdmin(SiteNarrowed, SimpleHistoryAdmin, ModelAdmin):
     """A page of records, narrowed. Records that keep no history show Django's own log of changes."""
 
-    form = OneSiteForm
+    form: type[_ModelForm] = OneSiteForm
     list_per_page = 50
     show_full_result_count = False
     compressed_fields = True
@@ -269,11 +269,11 @@ class SiteNarrowedInline(SiteNarrowed, TabularInline):
 class OfMySites(RelatedFieldListFilter):
     """A list filter that offers the records of one's own sites only."""
 
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         ordering = self.field_admin_ordering(field, request, model_admin)
         path = site_path_to(field.related_model)
         narrowed = {} if path is None or request.user.is_superuser else {f"{path}__in": sites_of(request.user)}
-        found: list[tuple[Any, str]] = field.get_choices(
+        found: list[tuple[str, Any]] = field.get_choices(
             include_blank=False, ordering=ordering, limit_choices_to=narrowed
         )
         return found

@@ -323,6 +323,9 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": reverse_lazy("home"),
     "SITE_SYMBOL": "ev_station",
     "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "webapp.office.dashboard",
+    "SIDEBAR": {"show_search": True, "navigation": "webapp.office.navigation"},
+    "ACCOUNT": {"navigation": "webapp.office.account_links"},
 }
 
 LOG_LEVEL = os.environ.get("LOG_LEVEL", "INFO")

@@ -19,7 +19,7 @@ from meters.models import Device
 from webapp.api.fields import Number, OnlySite, PlainJSON, SiteField, Strict
 from webapp.api.permissions import INSTALLER, SiteScoped, require
 
-CHECKED = frozenset({"connect", "map", "wiring", "options"})
+CHECKED = frozenset({"connect", "map", "wiring", "options", "poll_s", "max_age_s"})
 
 
 class DeviceSerializer(Strict, serializers.ModelSerializer[Device]):

@@ -70,7 +70,7 @@ class KilowattHours(Number):
             self.fail("range", most=self.MOST_KWH)
         return value * 1000
 
-    def to_representation(self, value: Any) -> float:
+    def to_representation(self, value: Any) -> Any:
         return round(float(value) / 1000, 4)
 
 
@@ -136,7 +136,8 @@ class SiteField(_Reference):
         return sites_of(self.context["request"].user)
 
     def find(self, data: str | int) -> Site | None:
-        return by_id_or_name(self.get_queryset(), data)
+        found: Site | None = by_id_or_name(self.get_queryset(), data)
+        return found
 
     def to_representation(self, value: Any) -> Any:
         return value.pk
@@ -169,11 +170,13 @@ class ProfileField(_Reference):
         given = getattr(parent, "initial_data", None)
         wanted = given.get("site") if isinstance(given, Mapping) else None
         if isinstance(wanted, str | int) and not isinstance(wanted, bool):
-            return by_id_or_name(sites_of(self.context["request"].user), wanted)
+            found: Site | None = by_id_or_name(sites_of(self.context["request"].user), wanted)
+            return found
         return None
 
     def find(self, data: str | int) -> UserProfile | None:
-        return by_id_or_name(self.get_queryset(), data)
+        found: UserProfile | None = by_id_or_name(self.get_queryset(), data)
+        return found
 
     def to_representation(self, value: Any) -> Any:
         return value.name

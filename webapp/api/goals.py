@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -23,12 +23,13 @@ from meters.models import Site
 from smartcharging.goals import GoalError, cancel_goal, change_goal, set_goal
 from smartcharging.models import ChargingGoal, Mode
 from webapp.api.fields import KilowattHours, Number, SiteField, StationField, Strict
-from webapp.api.parsing import BoundedJSONParser
-from webapp.api.permissions import OPERATOR, SiteScoped, require, require_anywhere
+from webapp.api.parsing import JSONOnly
+from webapp.api.permissions import OPERATOR, SiteScoped, person, require, require_anywhere
 
 MOST_GOALS = 2000
 _FIELD_NAMES = {"energy_wh": "energy_kwh", "goal": "detail"}
 """Where the API's words differ from the records'."""
+_Target: TypeAlias = IdToken | EVSE | Transaction
 
 
 class GoalSerializer(serializers.ModelSerializer[ChargingGoal]):
@@ -156,7 +157,7 @@ class NewGoalSerializer(_Wish):
         attrs["target"] = self._target(attrs, targets[0])
         return attrs
 
-    def _target(self, attrs: dict[str, Any], name: str) -> IdToken | EVSE | Transaction:
+    def _target(self, attrs: dict[str, Any], name: str) -> _Target:
         user = self.context["request"].user
         sites = sites_of(user)
         if "site" in attrs:
@@ -171,13 +172,14 @@ class NewGoalSerializer(_Wish):
             return self._one(name, _evses_named(attrs["evse"], station).filter(station__site__in=sites))
         return self._one(name, _transactions_named(attrs["transaction"], station).filter(station__site__in=sites))
 
-    def _one(self, name: str, found: QuerySet[Any]) -> Any:
+    def _one(self, name: str, found: QuerySet[Any]) -> _Target:
         candidates = list(found.distinct()[:2])
         if not candidates:
             raise serializers.ValidationError({name: [_("Your sites have no such one.")]})
         if len(candidates) > 1:
             raise serializers.ValidationError({name: [_("There is more than one; give the site or the station too.")]})
-        return candidates[0]
+        chosen: _Target = candidates[0]
+        return chosen
 
 
 class ChangedGoalSerializer(_Wish):
@@ -211,16 +213,16 @@ def _transactions_named(name: int | str, station: Any) -> QuerySet[Transaction]:
     return charges.filter(transaction_id=name)
 
 
-def _site_of(target: IdToken | EVSE | Transaction) -> Site | None:
+def _site_of(target: _Target) -> Site | None:
     return target.site if isinstance(target, IdToken) else target.station.site
 
 
-def accept(data: Any, context: dict[str, Any]) -> tuple[ChargingGoal, bool]:
+def accept(data: Any, request: Request) -> tuple[ChargingGoal, bool]:
     """One wish from a body to a goal; whether it is a new one. Raises validation errors by the body's own names."""
-    body = NewGoalSerializer(data=data, context=context)
+    body = NewGoalSerializer(data=data, context={"request": request})
     body.is_valid(raise_exception=True)
     target = body.validated_data["target"]
-    user = context["request"].user
+    user = person(request)
     site = _site_of(target)
     require(user, site, OPERATOR)
     if site is None:
@@ -276,7 +278,7 @@ class Goals(SiteScoped, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
     lookup_value_regex = r"\d{1,18}"
 
     def get_queryset(self) -> QuerySet[ChargingGoal]:
-        goals = self.queryset.all()  # type: ignore[union-attr]
+        goals = self.queryset.all()
         user = self.request.user
         if user.is_superuser:
             return goals
@@ -304,7 +306,7 @@ class Goals(SiteScoped, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         responses={201: GoalSerializer, 200: GoalSerializer},
     )
     def create(self, request: Request) -> Response:
-        goal, new = accept(request.data, self.get_serializer_context())
+        goal, new = accept(request.data, request)
         return Response(self._shown(goal), status=201 if new else 200)
 
     @extend_schema(summary="Change a goal", request=ChangedGoalSerializer, responses=GoalSerializer)
@@ -318,22 +320,20 @@ class Goals(SiteScoped, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         if wish.get("energy_wh") is not None and wish.get("range_km") is not None:
             raise serializers.ValidationError({"range_km": [_("Give energy_kwh or range_km, not both.")]})
         with _said_in_our_words():
-            goal = change_goal(goal, user=request.user, **wish)
+            goal = change_goal(goal, user=person(request), **wish)
         return Response(self._shown(goal))
 
     @extend_schema(summary="Cancel a goal", responses={204: None})
     def destroy(self, request: Request, pk: str) -> Response:
-        cancel_goal(self.get_object(), user=request.user)
+        cancel_goal(self.get_object(), user=person(request))
         return Response(status=204)
 
     def _shown(self, goal: ChargingGoal) -> Any:
-        return GoalSerializer(self.queryset.get(pk=goal.pk)).data  # type: ignore[union-attr]
+        return GoalSerializer(self.queryset.get(pk=goal.pk)).data
 
 
-class BulkGoals(views.APIView):
+class BulkGoals(JSONOnly, views.APIView):
     """A whole day of a fleet in one body. Each item is taken or refused by itself: one bad item loses no other."""
-
-    parser_classes = [BoundedJSONParser]
 
     @extend_schema(
         summary="Set many goals",
@@ -371,7 +371,7 @@ class BulkGoals(views.APIView):
             raise serializers.ValidationError(
                 {"detail": [_("Give 1 to %(most)d goals at a time.") % {"most": MOST_GOALS}]}
             )
-        results = [self._one(index, item, {"request": request}) for index, item in enumerate(items)]
+        results = [self._one(index, item, request) for index, item in enumerate(items)]
         refused = sum(1 for r in results if r["status"] >= 400)
         body = {
             "created": sum(1 for r in results if r["status"] == 201),
@@ -381,12 +381,12 @@ class BulkGoals(views.APIView):
         }
         return Response(body, status=207 if refused else 200)
 
-    def _one(self, index: int, item: Any, context: dict[str, Any]) -> dict[str, Any]:
+    def _one(self, index: int, item: Any, request: Request) -> dict[str, Any]:
         result: dict[str, Any] = {"index": index}
         if isinstance(item, dict) and isinstance(item.get("external_id"), str):
             result["external_id"] = item["external_id"]
         try:
-            goal, new = accept(item, context)
+            goal, new = accept(item, request)
         except serializers.ValidationError as error:
             return {**result, "status": 400, "errors": error.detail}
         except PermissionDenied as error:

@@ -16,7 +16,7 @@ from smartcharging import grid_commands
 from smartcharging.grid_commands import GridCommandError
 from smartcharging.models import GridCommand
 from webapp.api.fields import Number, OnlySite, SiteField, Strict
-from webapp.api.permissions import OPERATOR, SiteScoped, require
+from webapp.api.permissions import OPERATOR, SiteScoped, person, require
 
 MOST_W = 1_000_000_000
 
@@ -86,7 +86,7 @@ class GridCommands(SiteScoped, mixins.ListModelMixin, mixins.RetrieveModelMixin,
         body.is_valid(raise_exception=True)
         require(request.user, body.validated_data["site"], OPERATOR)
         try:
-            command = grid_commands.receive(**body.validated_data, by=request.user)
+            command = grid_commands.receive(**body.validated_data, by=person(request))
         except GridCommandError as error:
             raise serializers.ValidationError({error.field: [error.message]}) from error
         return Response(self.get_serializer(command).data, status=201)

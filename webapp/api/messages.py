@@ -12,8 +12,9 @@ from rest_framework import generics, pagination, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from csms import bus
+from csms import bus, calls
 from csms.models import ChargingStation, OcppMessage
+from meters.access import narrow
 from webapp.api.fields import PlainJSON, Strict
 from webapp.api.permissions import INSTALLER, OPERATOR, SiteScoped, require
 from webapp.api.stations import StationAt, find_station
@@ -78,9 +79,8 @@ class StationMessages(SiteScoped, generics.ListAPIView[OcppMessage]):
         return narrowed.filter(station=self._station())
 
     def _station(self) -> ChargingStation:
-        scoped = StationAt()
-        scoped.request, scoped.kwargs = self.request, self.kwargs
-        return find_station(scoped.get_queryset(), self.kwargs["identity"])
+        mine = narrow(ChargingStation.objects.all(), self.request.user, "site")
+        return find_station(mine, self.kwargs["identity"])
 
 
 class CallSerializer(Strict):
@@ -134,7 +134,7 @@ class StationCall(StationAt, generics.GenericAPIView[ChargingStation]):
         body = CallSerializer(data=request.data, context=self.get_serializer_context())
         body.is_valid(raise_exception=True)
         try:
-            result = bus.request(station.identity, body.validated_data["action"], body.validated_data["payload"])
+            result = calls.send(station, body.validated_data["action"], body.validated_data["payload"])
         except bus.StationUnreachable:
             return _error(409, "NotConnected", str(_("The station is not connected.")))
         except bus.CallNotValid as error:

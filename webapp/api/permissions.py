@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
 
 from meters.access import may, narrow, sites_of
 from meters.models import Site, SiteRole
-from webapp.api.parsing import BoundedJSONParser
+from webapp.api.parsing import JSONOnly
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AnonymousUser, User
+    from django.contrib.auth.models import AnonymousUser
     from rest_framework.generics import GenericAPIView
 
-    _View = GenericAPIView[Any]
+    class _View(JSONOnly, GenericAPIView[Any]):
+        pass
 else:
-    _View = object
+    _View = JSONOnly
 
 VIEWER, OPERATOR, INSTALLER = SiteRole.Role.VIEWER, SiteRole.Role.OPERATOR, SiteRole.Role.INSTALLER
 
@@ -41,6 +44,14 @@ def require_anywhere(user: User | AnonymousUser, role: SiteRole.Role) -> None:
         raise PermissionDenied(_("This needs the role “%(role)s” on a site.") % {"role": role.label})
 
 
+def person(request: Request) -> User:
+    """Who calls. Nobody gets past the doors of this API without a name."""
+    user = request.user
+    if not isinstance(user, User):
+        raise NotAuthenticated
+    return user
+
+
 def site_id_of(record: Any, site_path: str) -> int | None:
     """The key of the site a record stands on, by following `site_path` (`station__site`)."""
     *way, last = site_path.split("__")
@@ -55,7 +66,6 @@ def site_id_of(record: Any, site_path: str) -> int | None:
 class SiteScoped(_View):
     """A view whose records are narrowed to the caller's sites, and whose writes need a role there."""
 
-    parser_classes = [BoundedJSONParser]
     site_path: str = "site"
     writes: SiteRole.Role = OPERATOR
 

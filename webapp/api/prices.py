@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -22,16 +21,24 @@ from webapp.api.permissions import OPERATOR, SiteScoped, require_anywhere
 MOST_PRICES = 5000
 
 
+class _Bounded(serializers.ListSerializer[Any]):
+    """No more rows than one transaction should hold."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "allow_empty": False, "max_length": MOST_PRICES})
+
+
 class PriceSerializer(Strict, serializers.ModelSerializer[Price]):
     area = serializers.RegexField(r"^[A-Za-z0-9_-]{1,16}$", help_text=_("bidding zone, such as BE"))
     minutes = serializers.ChoiceField(choices=(15, 30, 60), default=15)
     eur_per_mwh = Number(min_value=-100_000, max_value=100_000)
-    source = serializers.CharField(required=False, allow_blank=True, max_length=64, default="api")
+    source = serializers.CharField(required=False, allow_blank=True, max_length=64, default="api")  # type: ignore[assignment]
 
     class Meta:
         model = Price
         fields = ("area", "start", "minutes", "eur_per_mwh", "source")
         validators: list[Any] = []
+        list_serializer_class = _Bounded
 
     def validate_start(self, start: Any) -> Any:
         if start.second or start.microsecond or start.minute % 15:
@@ -78,8 +85,6 @@ class Prices(SiteScoped, generics.ListAPIView[Price]):
         body = PriceSerializer(
             data=request.data,
             many=True,
-            allow_empty=False,
-            max_length=MOST_PRICES,
             context=self.get_serializer_context(),
         )
         body.is_valid(raise_exception=True)
@@ -100,16 +105,12 @@ class Prices(SiteScoped, generics.ListAPIView[Price]):
         user = self.request.user
         areas = None if user.is_superuser else set(sites_of(user, OPERATOR).values_list("price_area", flat=True))
         seen: set[tuple[str, Any]] = set()
-        errors: list[dict[str, list[Any]]] = []
-        for row in rows:
-            wrong: dict[str, list[Any]] = {}
+        errors: dict[str, dict[str, list[Any]]] = {}
+        for index, row in enumerate(rows):
             if areas is not None and row["area"] not in areas:
-                wrong["area"] = [_("None of the sites you operate is in this area.")]
-            if (row["area"], row["start"]) in seen:
-                wrong["start"] = [_("This moment is priced twice.")]
-            if row["start"] + timedelta(minutes=row["minutes"]) <= row["start"]:
-                wrong["minutes"] = [_("A price lasts a while.")]
+                errors[str(index)] = {"area": [_("None of the sites you operate is in this area.")]}
+            elif (row["area"], row["start"]) in seen:
+                errors[str(index)] = {"start": [_("This moment is priced twice.")]}
             seen.add((row["area"], row["start"]))
-            errors.append(wrong)
-        if any(errors):
+        if errors:
             raise serializers.ValidationError(errors)

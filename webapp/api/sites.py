@@ -26,7 +26,10 @@ from rest_framework.response import Response
 from csms.models import EVSE
 from meters.live import connection
 from meters.models import Site
+from smartcharging.engine.allocate import allocate
+from smartcharging.gather import SiteNotReady, look
 from smartcharging.models import ChargingGoal, Plan
+from smartcharging.picture import picture
 from smartcharging.report import ReportRangeError, report
 from webapp.api.permissions import SiteScoped
 
@@ -59,7 +62,7 @@ class PhasesField(serializers.ListField):
 class CircuitNowSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     name = serializers.CharField()
-    parent = serializers.CharField(allow_null=True)
+    parent = serializers.CharField(allow_null=True)  # type: ignore[assignment]
     limit_a = PhasesField()
     load_a = PhasesField(allow_null=True)
     headroom_a = PhasesField()
@@ -236,7 +239,7 @@ class _ChargedByStation(_Charged):
 
 class _ChargedByUser(_Charged):
     id_token = serializers.CharField()
-    label = serializers.CharField(allow_blank=True)
+    label = serializers.CharField(allow_blank=True)  # type: ignore[assignment]
     driver = serializers.CharField(allow_blank=True)
 
 
@@ -287,9 +290,31 @@ def fresh_picture(site: Site) -> dict[str, Any]:
                 return found
     except (redis.RedisError, ValueError, KeyError, TypeError):
         pass  # nobody left one that can be read
-    from smartcharging.picture import picture
+    return _painted(site)
 
-    return picture(site)
+
+def _painted(site: Site) -> dict[str, Any]:
+    now = timezone.now()
+    try:
+        view = look(site, now)
+    except SiteNotReady:
+        return _empty(site, now)
+    return picture(view, allocate(view.snapshot))
+
+
+def _empty(site: Site, now: datetime) -> dict[str, Any]:
+    """A site whose circuits nobody has described yet: everything unknown, nothing in it."""
+    return {
+        "at": now.isoformat(),
+        "site": site.pk,
+        "name": site.name,
+        "demo": site.demo,
+        "flows": dict.fromkeys(FlowsSerializer().fields),
+        "circuits": [],
+        "evses": [],
+        "plan": None,
+        "price_eur_per_mwh": None,
+    }
 
 
 def day_of(request: Request, name: str, default: date) -> date:

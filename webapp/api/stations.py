@@ -95,7 +95,7 @@ class StationSerializer(Strict, serializers.ModelSerializer[ChargingStation]):
 
     class Meta:
         model = ChargingStation
-        fields = (
+        fields: tuple[str, ...] = (
             "identity",
             "name",
             "site",
@@ -122,7 +122,7 @@ class StationSerializer(Strict, serializers.ModelSerializer[ChargingStation]):
             "password",
             "evses",
         )
-        read_only_fields = (
+        read_only_fields: tuple[str, ...] = (
             "identity",
             "protocol",
             "last_seen",
@@ -153,8 +153,7 @@ class StationSerializer(Strict, serializers.ModelSerializer[ChargingStation]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         def value(name: str) -> Any:
-            default = ChargingStation._meta.get_field(name).get_default()
-            return attrs.get(name, getattr(self.instance, name, default))
+            return attrs.get(name, getattr(self.instance or ChargingStation(), name))
 
         if value("min_a") > value("max_a"):
             raise serializers.ValidationError({"min_a": [_("The minimum is above the maximum.")]})
@@ -174,7 +173,7 @@ class NewStationSerializer(StationSerializer):
     evse_count = serializers.IntegerField(write_only=True, required=False, default=1, min_value=1, max_value=64)
 
     class Meta(StationSerializer.Meta):
-        fields = (*StationSerializer.Meta.fields, "evse_count")  # type: ignore[assignment]
+        fields = (*StationSerializer.Meta.fields, "evse_count")
         read_only_fields = tuple(f for f in StationSerializer.Meta.read_only_fields if f != "identity")
         extra_kwargs = {
             "admission": {"default": ChargingStation.Admission.ACCEPTED},

@@ -185,7 +185,7 @@ class Transactions(SiteScoped, viewsets.ReadOnlyModelViewSet[Transaction]):
     lookup_value_regex = r"\d{1,18}"
 
     def get_queryset(self) -> QuerySet[Transaction]:
-        return own_or_of_sites(self.queryset.all(), self.request.user)  # type: ignore[union-attr]
+        return own_or_of_sites(self.queryset.all(), self.request.user)
 
     def get_serializer_class(self) -> type[TransactionSerializer]:
         return TransactionDetailSerializer if self.action == "retrieve" else TransactionSerializer

@@ -1,0 +1,154 @@
+"""Campus Noord with everything an office looks at, a second site next to it, and the whole cast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from csms.models import (
+    EVSE,
+    ChargingStation,
+    IdToken,
+    MeterSample,
+    OcppMessage,
+    StationVariable,
+    TransactionEvent,
+    WantedLimit,
+)
+from meters.models import Device, Reading, Site
+from smartcharging.models import (
+    AllocationRecord,
+    ChargingGoal,
+    Circuit,
+    Feed,
+    Forecast,
+    GridCommand,
+    Plan,
+    TokenProfile,
+    UserProfile,
+    Vehicle,
+)
+from tests import people
+from tests.webapp import campus as scenery
+from tests.webapp.campus import Campus
+
+
+@dataclass(frozen=True)
+class Office:
+    campus: Campus
+    elsewhere: Site
+    foreign_station: ChargingStation
+    goal: ChargingGoal
+    plan: Plan
+    profile: UserProfile
+    command: GridCommand
+    cast: dict[str, User | None]
+
+    @property
+    def site(self) -> Site:
+        return self.campus.site
+
+    @property
+    def station(self) -> ChargingStation:
+        return self.campus.evses[0].station
+
+    @property
+    def token(self) -> IdToken:
+        return self.campus.token
+
+    @property
+    def device(self) -> Device:
+        return self.campus.devices["main"]
+
+
+def office() -> Office:
+    world = scenery.campus()
+    site, evse, now = world.site, world.evses[0], timezone.now()
+    elsewhere = Site.objects.create(name="Kaai 9", price_area="NL")
+    foreign = ChargingStation.objects.create(identity="FAR-1", site=elsewhere, admission="accepted")
+    EVSE.objects.create(station=foreign, number=1)
+    profile = UserProfile.objects.create(site=site, name="fleet", priority=3, energy_wh=25_000)
+    TokenProfile.objects.create(id_token=world.token, profile=profile)
+    goal = scenery.goal(world, id_token=world.token)
+    scenery.prices(world)
+    scenery.month_peak(world)
+    WantedLimit.objects.create(evse=evse, wanted_a=12, accepted_a=12, reason="limit:row 1:L2", state="accepted")
+    AllocationRecord.objects.create(evse=evse, at=now, limit_a=12, reason="limit:row 1:L2")
+    MeterSample.objects.create(evse=evse, transaction=world.transaction, at=now, power_w=7360, energy_wh=1_011_400)
+    TransactionEvent.objects.create(
+        station=evse.station,
+        transaction=world.transaction,
+        kind="started",
+        at=now,
+        received_at=now,
+        content_key="k1",
+        payload={"meterStart": 1_000_000},
+    )
+    OcppMessage.objects.create(
+        station=evse.station,
+        at=now,
+        direction="in",
+        kind="call",
+        message_id="m1",
+        action="Heartbeat",
+        payload={},
+        raw='[2,"m1","Heartbeat",{}]',
+    )
+    StationVariable.objects.create(station=evse.station, variable="HeartbeatInterval", value="300", reported_at=now)
+    Reading.objects.create(device=world.devices["main"], at=now, power_w=18_400, values={"power_w": 18_400})
+    Forecast.objects.create(site=site, series="pv", issued_at=now, starts_at=now, method="similar day")
+    Vehicle.objects.create(site=site, name="Van 1", id_token=world.token)
+    Feed.objects.create(circuit=world.circuits["row 1"], evse=evse)
+    command = GridCommand.objects.create(site=site, import_limit_w=50_000, starts_at=now, reason="congestion")
+    return Office(
+        campus=world,
+        elsewhere=elsewhere,
+        foreign_station=foreign,
+        goal=goal,
+        plan=scenery.plan(world),
+        profile=profile,
+        command=command,
+        cast={
+            "anonymous": None,
+            "stranger": people.stranger_sam(elsewhere),
+            "driver": people.driver_dries(world.token),
+            "viewer": people.viewer_vera(site),
+            "operator": people.operator_olivia(site),
+            "installer": people.installer_ivan(site),
+            "superuser": people.superuser_sofie(),
+        },
+    )
+
+
+def many_more(office: Office, count: int) -> None:
+    """Grow every list by `count` records."""
+    site, now = office.site, timezone.now()
+    row = office.campus.circuits["row 1"]
+    for n in range(count):
+        station = ChargingStation.objects.create(identity=f"MORE-{n}", site=site, admission="accepted")
+        evse = EVSE.objects.create(station=station, number=1)
+        WantedLimit.objects.create(evse=evse, wanted_a=6)
+        Feed.objects.create(circuit=row, evse=evse)
+        device = Device.objects.create(site=site, name=f"meter {n}")
+        Reading.objects.create(device=device, at=now)
+        token = IdToken.objects.create(site=site, value=f"CARD{n}")
+        TokenProfile.objects.create(id_token=token, profile=UserProfile.objects.create(site=site, name=f"profile {n}"))
+        charge = station.transactions.create(
+            transaction_id=str(n), evse=evse, id_token=token, started_at=now - timedelta(hours=1)
+        )
+        TransactionEvent.objects.create(
+            station=station, transaction=charge, kind="started", at=now, received_at=now, content_key=f"more{n}"
+        )
+        MeterSample.objects.create(evse=evse, transaction=charge, at=now)
+        ChargingGoal.objects.create(site=site, asked_for=charge, transaction=charge, id_token=token)
+        OcppMessage.objects.create(station=station, at=now, direction="in", kind="call", action="Heartbeat")
+        StationVariable.objects.create(station=station, variable="HeartbeatInterval", reported_at=now)
+        AllocationRecord.objects.create(evse=evse, at=now, reason="free")
+        Circuit.objects.create(site=site, name=f"circuit {n}", parent=row, limit_a=[32, 32, 32])
+        GridCommand.objects.create(site=site, import_limit_w=1, starts_at=now, reason="more")
+        Vehicle.objects.create(site=site, name=f"Van {n}", id_token=token)
+        Forecast.objects.create(site=site, series="pv", issued_at=now, starts_at=now, method="similar day")
+        Plan.objects.create(site=site, made_at=now, starts_at=now, valid_until=now, status="optimal")
