@@ -1,6 +1,7 @@
 """Redis between the processes: wants, calls and replies, and who holds which station.
 
     want:<identity>:<evse>   the limit wanted now; latest wins; told on channel `want`
+    hand:<identity>:<evse>   a limit put by an operator's hand; whoever wants more must stay below it until it ends
     call:<gateway>           a stream of one-off requests to the gateway that holds the station
     reply:<id>               the answer, popped once by whoever asked
     at:<identity>            which gateway holds the station, with its epoch; lives 30 s, renewed every 10 s
@@ -111,6 +112,21 @@ def put_wants(wants: Iterable[Want]) -> None:
 def get_want(identity: str, evse: int) -> Want | None:
     body = connection().get(want_key(identity, evse))
     return Want.from_json(str(body)) if body else None
+
+
+def put_hand_limit(want: Want) -> None:
+    """An operator's own limit. It dies at its end; until then those who steer the EVSE narrow what they want by it."""
+    life = max(int((want.until - want.at).total_seconds()), 1)
+    connection().set(f"hand:{want.identity}:{want.evse}", want.to_json(), ex=life)
+
+
+def hand_limits(evses: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Want]:
+    """The limits by hand on these (identity, EVSE number) pairs that have one."""
+    pairs = list(evses)
+    if not pairs:
+        return {}
+    bodies = connection().mget([f"hand:{identity}:{evse}" for identity, evse in pairs])
+    return {pair: Want.from_json(str(body)) for pair, body in zip(pairs, bodies, strict=True) if body}
 
 
 def announce_change(kind: str, pk: int | str) -> None:

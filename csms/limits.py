@@ -521,5 +521,6 @@ def want_limit(
         until=now + timedelta(seconds=lease_s),
         urgent=urgent,
     )
+    bus.put_hand_limit(want)
     bus.put_wants([want])
     return want

@@ -8,7 +8,7 @@ old: a stale measurement is absent, never zero. What it returns is frozen; the e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -26,6 +26,7 @@ from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
 from smartcharging.engine.limits import Rank
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode, Narrowing, NodeReading, Session, Snapshot
+from smartcharging.engine.vehicle import minimum_a, phases_to_count_on
 from smartcharging.models import ChargingGoal, Circuit, GridCommand, MonthPeak, Plan, Price, Tariff, Vehicle
 from smartcharging.remember import EvseMemory, phase_currents
 
@@ -139,7 +140,11 @@ def look(site: Site, now: datetime) -> View:
             sessions=tuple(_session(p, plan, now) for p in places),
             readings=_readings(circuits, fresh),
             batteries=_batteries(devices, node_of_device, fresh, plan, now),
-            narrowings=(*_alarms(devices, node_of_device, fresh), *_orders(commands, now)),
+            narrowings=(
+                *_alarms(devices, node_of_device, fresh),
+                *_orders(commands, now),
+                *_hands(places, now),
+            ),
             pv_w=_pv_w(devices, fresh),
             plan_valid=plan is not None,
             peak_target_w=_peak_target_w(plan, tariff, peak_w),
@@ -343,6 +348,16 @@ def _orders(commands: Iterable[GridCommand], now: datetime) -> list[Narrowing]:
     ]
 
 
+def _hands(places: Iterable[Place], now: datetime) -> list[Narrowing]:
+    """What an operator has put on an EVSE by hand, until its lease ends."""
+    by_pair = {(p.station.identity, p.evse.number): p for p in places}
+    return [
+        Narrowing(Rank.WISH, want.reason, session=by_pair[pair].key, limit_a=want.limit_a, limit_w=want.limit_w)
+        for pair, want in bus.hand_limits(by_pair).items()
+        if want.until > now
+    ]
+
+
 # --- cars -----------------------------------------------------------------------------------------------------------
 
 
@@ -375,12 +390,11 @@ def _place(
     if measured is not None and not measured.is_fresh(now, RULES.ev_max_age_s):
         measured = None
     limit = getattr(evse, "wanted_limit", None)
-    offered = offered_a(evse, limit, transaction)
+    offered = offered_a(evse.station, limit, transaction, now)
     memory = memory.with_transaction(None if transaction is None else transaction.pk)
     memory = memory.with_offer(offered, None if limit is None else limit.accepted_at, now)
-    memory = memory.with_measurement(phase_currents(measured), None if measured is None else measured.at)
     token = None if transaction is None else transaction.id_token_id
-    return Place(
+    place = Place(
         evse=evse,
         node=node,
         transaction=transaction,
@@ -391,21 +405,29 @@ def _place(
         connected=connected,
         memory=memory,
     )
+    if measured is None or transaction is None:
+        return place
+    learnt = memory.with_measurement(phase_currents(measured), measured.at, wants=wants(place, now))
+    return replace(place, memory=learnt)
 
 
-def offered_a(evse: EVSE, limit: WantedLimit | None, transaction: Transaction | None) -> float | None:
+def offered_a(
+    station: ChargingStation, limit: WantedLimit | None, transaction: Transaction | None, now: datetime
+) -> float | None:
     """The limit the station stands by, per phase at its AC input; None when it is not known.
 
     A limit that was sent and not answered may have been taken: then the higher of the two counts. What was accepted
-    before the present transaction began died with the one before it.
+    before the present transaction began was meant for whoever would come, or died with the transaction before it:
+    until its lease ends either it or the fail-safe holds.
     """
     if limit is None or limit.accepted_at is None:
-        return None
-    if transaction is not None and limit.accepted_at < transaction.started_at:
         return None
     accepted = amps_of(limit.accepted_a, limit.accepted_w)
     if accepted is None:
         return None
+    if transaction is not None and limit.accepted_at < transaction.started_at:
+        holds = limit.lease_until is not None and limit.lease_until > now
+        return max(accepted, station.fail_safe_a) if holds else None
     if limit.state in (WantedLimit.State.SENT, WantedLimit.State.FAILED):
         return max(accepted, amps_of(limit.wanted_a, limit.wanted_w) or 0.0)
     return accepted
@@ -424,7 +446,7 @@ def _session(place: Place, plan: Plan | None, now: datetime) -> Session:
     return Session(
         key=place.key,
         node=place.node,
-        phases=phases_of(place),
+        phases=phases_of(place, now),
         max_a=max_a(place),
         min_a=min_a(place),
         dc=place.dc,
@@ -474,17 +496,16 @@ def _wired(wiring: Iterable[str]) -> tuple[bool, bool, bool]:
     return ("L1" in names, "L2" in names, "L3" in names)
 
 
-def phases_of(place: Place) -> tuple[bool, bool, bool]:
+def phases_of(place: Place, now: datetime) -> tuple[bool, bool, bool]:
     """The grid phases the car can load: as it was seen to, else as its record says, else all it is wired to."""
     wired = _wired(place.station.wiring)
     if place.dc:
         return wired
-    if place.memory.used is not None:
-        used = place.memory.used
-        return (used[0], used[1], used[2])
-    if place.vehicle is not None and place.vehicle.phases is not None:
+    if place.vehicle is not None and place.vehicle.phases is not None and place.memory.phases.used is None:
         return _wired(place.station.phases[: place.vehicle.phases])
-    return wired
+    if not place.memory.phases.drawing:
+        return wired  # it may come back from a pause on other phases
+    return phases_to_count_on(place.memory.phases, now, wired)
 
 
 def max_a(place: Place) -> float:
@@ -493,8 +514,11 @@ def max_a(place: Place) -> float:
 
 
 def min_a(place: Place) -> float:
-    car = place.vehicle.min_a if place.vehicle is not None and not place.dc else None
-    return min(max(place.station.min_a, car or 0.0), max_a(place))
+    """The least worth offering: the station's, the car's own as its record says or as it has shown."""
+    if place.dc:
+        return min(place.station.min_a, max_a(place))
+    car = place.vehicle.min_a if place.vehicle is not None else None
+    return min(max(minimum_a(place.memory.minimum, place.station.min_a), car or 0.0), max_a(place))
 
 
 def priority_of(place: Place) -> int:

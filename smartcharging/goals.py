@@ -24,6 +24,8 @@ from django.utils.translation import gettext as _
 from csms.models import EVSE, IdToken, Transaction
 from meters.models import Site
 from smartcharging import wake
+from smartcharging.engine.vehicle import WH_PER_KM
+from smartcharging.engine.vehicle import energy_for_range as at_the_meter
 from smartcharging.models import ChargingGoal, Mode, TokenProfile, UserProfile, Vehicle
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ FARTHEST = timedelta(days=7)
 MOST_WH = 1_000_000.0
 MOST_KM = 3_000.0
 HIGHEST_PRIORITY = 10
-DEFAULT_CONSUMPTION_WH_PER_KM = 190.0
 _S = ChargingGoal.Source
 _RANK = {_S.DRIVER: 0, _S.STATION: 1, _S.SCHEDULE: 2, _S.TAP: 3, _S.DEFAULT: 4}
 _WISH = ("departure", "energy_wh", "range_km", "priority", "mode")
@@ -327,8 +328,8 @@ def vehicle_of(goal: ChargingGoal, user: User | None = None) -> Vehicle | None:
 
 def energy_for_range(range_km: float, vehicle: Vehicle | None) -> float:
     """The energy at the meter for this range [Wh]."""
-    consumption = vehicle.consumption_wh_per_km if vehicle is not None else DEFAULT_CONSUMPTION_WH_PER_KM
-    return min(range_km * consumption / 0.9, MOST_WH)
+    consumption = vehicle.consumption_wh_per_km if vehicle is not None else WH_PER_KM
+    return min(at_the_meter(range_km, consumption), MOST_WH)
 
 
 def _settle_those_of(goal: ChargingGoal, now: datetime) -> None:

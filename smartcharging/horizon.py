@@ -1,7 +1,7 @@
 """The coming day as a planning problem: cars and their goals, expected load and sun, prices, battery and orders.
 
 Slots are UTC quarter hours from the running one on. What is missing is filled with what is safe or usual, never with
-zero: a day without prices has the contract's fixed price, a building that was never measured is the forecast's word.
+zero: where the market is not known yet, the days before stand in, and then the contract's fixed price.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from smartcharging import forecasts
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.snapshot import BatteryState, Mode
+from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_prices
 from smartcharging.gather import (
     Place,
     View,
@@ -35,6 +36,7 @@ from smartcharging.models import GridCommand, Price, Tariff
 SLOT_S = 900
 FEWEST_SLOTS = 96
 MOST_SLOTS = 192
+PRICES_BACK = timedelta(days=14)
 USUAL_STAY = timedelta(hours=4)  # of a car that said nothing …
 LEAST_STAY = timedelta(hours=1)  # … and still is there
 USUAL_WH = 30_000.0  # what such a car is taken to want
@@ -48,6 +50,7 @@ class Day:
 
     problem: PlanProblem
     view: View
+    market_eur_per_mwh: Series
     labels: dict[str, Place]  # by session label
 
 
@@ -63,7 +66,7 @@ def day(site: Site, now: datetime) -> Day:
     cars = [p for p in view.places if _takes_part(p)]
     slots = _slots(cars, start)
     building_w, pv_w = forecasts.expected(site, start, slots, now, view)
-    bought, sold = prices(site, view.tariff, start, slots)
+    price = prices(site, view.tariff, start, slots)
     commands = list(_commands(site, start, slots))
     sessions = tuple(_session(p, start, slots, now) for p in cars)
     return Day(
@@ -74,8 +77,8 @@ def day(site: Site, now: datetime) -> Day:
             sessions=sessions,
             building_w=building_w,
             pv_w=pv_w,
-            import_eur_per_kwh=bought,
-            export_eur_per_kwh=sold,
+            import_eur_per_kwh=price.import_eur_per_kwh,
+            export_eur_per_kwh=price.export_eur_per_kwh,
             battery=one_battery(view.snapshot.batteries),
             month_peak_w=view.month_peak_w,
             peak_eur_per_kw=view.tariff.peak_eur_per_kw_month,
@@ -83,6 +86,7 @@ def day(site: Site, now: datetime) -> Day:
             export_limit_w=_limits(commands, "export_limit_w", start, slots),
         ),
         view=view,
+        market_eur_per_mwh=price.market_eur_per_mwh,
         labels={s.label: p for s, p in zip(sessions, cars, strict=True)},
     )
 
@@ -99,7 +103,7 @@ def _slots(cars: Iterable[Place], start: datetime) -> int:
 
 
 def _session(place: Place, start: datetime, slots: int, now: datetime) -> PlanSession:
-    phases = phases_of(place)
+    phases = phases_of(place, now)
     count = 3 if place.dc else max(sum(phases), 1)
     watts_per_a = count * NOMINAL_V
     most_w = max_a(place) * watts_per_a
@@ -176,28 +180,26 @@ def one_battery(batteries: tuple[BatteryState, ...]) -> BatteryState | None:
     )
 
 
-def day_ahead(site: Site, tariff: Tariff, start: datetime, slots: int) -> Series:
-    """EUR/MWh per slot: the day-ahead price where it is known, else the contract's fixed price."""
-    series = np.full(slots, tariff.fixed_price_eur_per_mwh, dtype=np.float64)
-    if not site.price_area:
-        return series
-    rows = Price.objects.filter(
-        area=site.price_area, start__gt=start - timedelta(hours=1), start__lt=start + slots * SLOT
-    ).order_by("start")
-    for row in rows:
-        first = round((row.start - start) / SLOT)
-        beyond = first + max(round(row.minutes / 15), 1)
-        series[max(first, 0) : max(beyond, 0)] = row.eur_per_mwh
-    return series
-
-
-def prices(site: Site, tariff: Tariff, start: datetime, slots: int) -> tuple[Series, Series]:
-    """What a kWh costs and what it earns, per slot, by the site's tariff [EUR/kWh]."""
-    spot = day_ahead(site, tariff, start, slots) / 1000
-    return (
-        tariff.import_factor * spot + tariff.import_adder_eur_per_kwh,
-        tariff.export_factor * spot + tariff.export_adder_eur_per_kwh,
+def prices(site: Site, tariff: Tariff, start: datetime, slots: int) -> SlotPrices:
+    """What a kWh costs and what it earns, per slot, by the site's tariff. Beyond the market, days before stand in."""
+    rows = []
+    if site.price_area:
+        rows = list(
+            Price.objects.filter(
+                area=site.price_area, start__gt=start - PRICES_BACK, start__lt=start + slots * SLOT
+            ).order_by("start")
+        )
+    terms = Terms(
+        import_factor=tariff.import_factor,
+        import_adder_eur_per_kwh=tariff.import_adder_eur_per_kwh,
+        export_factor=tariff.export_factor,
+        export_adder_eur_per_kwh=tariff.export_adder_eur_per_kwh,
+        peak_eur_per_kw_month=tariff.peak_eur_per_kw_month,
+        peak_floor_w=tariff.peak_floor_w,
+        fixed_price_eur_per_mwh=tariff.fixed_price_eur_per_mwh,
     )
+    market = [MarketPrice(row.start, row.minutes, row.eur_per_mwh) for row in rows]
+    return slot_prices(terms, market, start, slots, site.tz)
 
 
 def _commands(site: Site, start: datetime, slots: int) -> Iterable[GridCommand]:

@@ -18,8 +18,8 @@ from django.db import transaction
 from meters.models import Site
 from smartcharging import goals
 from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import PlanProblem, PlanResult
-from smartcharging.horizon import SLOT_S, Day, day, day_ahead
+from smartcharging.engine.problem import PlanResult
+from smartcharging.horizon import SLOT_S, Day, day
 from smartcharging.models import ChargingGoal, Plan
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def _stored(today: Day, result: PlanResult) -> dict[str, Any]:
         "grid_w": _watts(result.grid_w),
         "pv_w": _watts(result.pv_w),
         "building_w": _watts(problem.building_w),
-        "price": _prices(today, problem),
+        "price": [round(float(v), 2) for v in today.market_eur_per_mwh],
         "peak_w": _number(result.peak_w),
         "shortfalls": _shortfalls(today, result),
         "binding": list(result.binding)[:50],
@@ -96,11 +96,6 @@ def _promise(today: Day, result: PlanResult) -> None:
             promised_wh=max(goal.energy_wh - short, 0.0),
             promise_reason=result.shortfall_reason.get(label, "")[:200] if short > 0 else "",
         )
-
-
-def _prices(today: Day, problem: PlanProblem) -> list[float]:
-    view = today.view
-    return [round(float(v), 2) for v in day_ahead(view.site, view.tariff, problem.start, problem.slots)]
 
 
 def _watts(series: Any) -> list[float | None]:

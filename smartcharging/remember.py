@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from meters.live import connection
 from meters.measurement import Measurement
 from smartcharging.engine.grid import Phases
+from smartcharging.engine.vehicle import MinimumMemory, PhaseMemory, observe_minimum, observe_phases
 
 KEEP_S = 24 * 3600
-CLEARLY_ON_A = 3.0  # below it, a current says nothing about the phases
-USED_SHARE = 0.2  # a phase with less than this of the strongest one is not used
-STEADY_S = 8.0  # how long the same phases must be seen
 SAME_A = 0.05
-Flags = tuple[bool, bool, bool]
 log = logging.getLogger(__name__)
 
 
@@ -31,8 +28,8 @@ log = logging.getLogger(__name__)
 class EvseMemory:
     """What is remembered of one EVSE.
 
-    `offered_a` is the limit the station last accepted, `before_a` the one before it, `since` when it changed. `used`
-    are the grid phases the present car was seen to load, None while that is not certain.
+    `offered_a` is the limit the station last accepted, `before_a` the one before it, `since` when it changed.
+    `phases` and `minimum` are what the present car has shown of itself.
     """
 
     transaction: int | None = None
@@ -41,9 +38,8 @@ class EvseMemory:
     since: datetime | None = None
     on_since: datetime | None = None
     off_since: datetime | None = None
-    used: Flags | None = None
-    seen: Flags | None = None
-    seen_since: datetime | None = None
+    phases: PhaseMemory = field(default_factory=PhaseMemory)
+    minimum: MinimumMemory = field(default_factory=MinimumMemory)
     told: str = ""  # the want last put, to renew it only when due
     told_until: datetime | None = None
     recorded: str = ""  # the allocation last recorded
@@ -66,41 +62,31 @@ class EvseMemory:
         )
 
     def with_transaction(self, transaction: int | None) -> EvseMemory:
-        """Another car, or none: nothing is known of its phases."""
+        """Another car, or none: nothing is known of it."""
         if transaction == self.transaction:
             return self
-        return replace(self, transaction=transaction, used=None, seen=None, seen_since=None)
+        return replace(self, transaction=transaction, phases=PhaseMemory(), minimum=MinimumMemory())
 
-    def with_measurement(self, currents: Phases | None, at: datetime | None) -> EvseMemory:
-        """Learn which phases the car loads: the same ones, clearly, for a while. A pause makes it uncertain again."""
-        if currents is None or at is None:
+    def with_measurement(self, currents: Phases | None, at: datetime | None, *, wants: bool) -> EvseMemory:
+        """Learn which phases the car loads, and from how many amps it charges."""
+        if at is None:
             return self
-        strongest = max(currents)
-        if strongest < CLEARLY_ON_A:
-            return replace(self, used=None, seen=None, seen_since=None)
-        seen: Flags = (
-            currents[0] > USED_SHARE * strongest,
-            currents[1] > USED_SHARE * strongest,
-            currents[2] > USED_SHARE * strongest,
+        return replace(
+            self,
+            phases=observe_phases(self.phases, at, self.offered_a, currents),
+            minimum=observe_minimum(self.minimum, at, self.offered_a, currents, wants=wants),
         )
-        if seen != self.seen or self.seen_since is None:
-            # A phase that is suddenly loaded counts at once; one that falls silent only after a while.
-            more = self.used is not None and any(s and not u for s, u in zip(seen, self.used, strict=True))
-            return replace(self, seen=seen, seen_since=at, used=None if more else self.used)
-        if (at - self.seen_since).total_seconds() >= STEADY_S:
-            return replace(self, used=seen)
-        return self
 
 
 def recall(site_id: int) -> dict[int, EvseMemory]:
     """The memory of every EVSE of the site that has one. What cannot be read is forgotten."""
     found: dict[int, EvseMemory] = {}
     body: Mapping[str, str] = connection().hgetall(_key(site_id))  # type: ignore[assignment]
-    for field, text in body.items():
+    for evse, text in body.items():
         try:
-            found[int(field)] = _from_json(text)
+            found[int(evse)] = _from_json(text)
         except (ValueError, TypeError, KeyError):
-            log.warning("memory of EVSE %s of site %s cannot be read; forgotten", field, site_id)
+            log.warning("memory of EVSE %s of site %s cannot be read; forgotten", evse, site_id)
     return found
 
 
@@ -124,8 +110,7 @@ def phase_currents(measurement: Measurement | None) -> Phases | None:
     return (float(a or 0.0), float(b or 0.0), float(c or 0.0))
 
 
-_TIMES = ("since", "on_since", "off_since", "seen_since", "told_until")
-_FLAGS = ("used", "seen")
+_TIMES = {"since", "on_since", "off_since", "told_until", "seen_since", "doubt_until", "offered_since"}
 
 
 def _key(site_id: int) -> str:
@@ -133,20 +118,19 @@ def _key(site_id: int) -> str:
 
 
 def _to_json(memory: EvseMemory) -> str:
-    data = {k: v for k, v in asdict(memory).items() if v is not None and v != ""}
-    for name in _TIMES:
-        if name in data:
-            data[name] = data[name].isoformat()
-    return json.dumps(data)
+    return json.dumps(asdict(memory), default=datetime.isoformat)
 
 
 def _from_json(text: str) -> EvseMemory:
-    data: dict[str, Any] = json.loads(text)
-    for name in _TIMES:
-        if name in data:
-            data[name] = datetime.fromisoformat(data[name])
-    for name in _FLAGS:
-        if name in data:
-            a, b, c = data[name]
-            data[name] = (bool(a), bool(b), bool(c))
+    data = json.loads(text, object_hook=_with_times)
+    data["phases"] = PhaseMemory(**data["phases"])
+    data["minimum"] = MinimumMemory(**data["minimum"])
     return EvseMemory(**data)
+
+
+def _with_times(data: dict[str, Any]) -> dict[str, Any]:
+    """Times and tuples as they were."""
+    return {
+        k: datetime.fromisoformat(v) if k in _TIMES and v is not None else tuple(v) if isinstance(v, list) else v
+        for k, v in data.items()
+    }

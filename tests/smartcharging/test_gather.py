@@ -8,6 +8,7 @@ import pytest
 from django.db import connection as database
 from django.test.utils import CaptureQueriesContext
 
+from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, IdToken, WantedLimit
 from meters.measurement import Quality
 from meters.models import Device, Reading, Site
@@ -262,6 +263,30 @@ def test_which_phases_a_car_uses_is_learnt_and_forgotten_in_a_pause(world):
     world.draws("CS-1", (0.0, 0.0, 0.0))
     car = next(s for s in snapshot(world.site, later).sessions if s.key == world.key("CS-1"))
     assert car.phases == (True, True, True)
+
+
+def test_what_was_accepted_for_whoever_comes_may_still_hold(world):
+    world.offer("CS-1", 16, ago_s=60)
+    world.car("CS-1", started_at=NOW - timedelta(seconds=30))
+    world.offer("CS-2", 0, ago_s=60)
+    world.car("CS-2", started_at=NOW - timedelta(seconds=30))
+
+    assert session(world, "CS-1").offered_a == 16
+    assert session(world, "CS-2").offered_a == 6  # or the fail-safe, if what was for nobody has died
+
+
+def test_a_limit_by_hand_narrows_its_evse_until_it_ends(world):
+    want_limit(world.evse("CS-1"), amps=8, reason="cable is warm", lease_s=600)
+
+    (hand,) = snapshot(world.site, datetime.now(UTC)).narrowings
+
+    assert (hand.rank, hand.session, hand.limit_a, hand.reason) == (
+        Rank.WISH,
+        world.key("CS-1"),
+        8,
+        "cable is warm",
+    )
+    assert not snapshot(world.site, datetime.now(UTC) + timedelta(seconds=601)).narrowings
 
 
 def test_an_old_measurement_of_a_car_is_absent(world):
