@@ -66,7 +66,7 @@ def _solve(problem: PlanProblem) -> PlanResult:
     notes: list[str] = []
     sessions = set_right(problem, notes)
     battery = plannable_battery(problem.battery, notes)
-    problem = replace(problem, sessions=sessions, battery=battery)
+    problem = fill_gaps(replace(problem, sessions=sessions, battery=battery), notes)
     trouble = what_is_wrong(problem)
     if trouble is None:
         overload_notes(problem, notes)
@@ -143,6 +143,19 @@ def plannable_battery(battery: BatteryState | None, notes: list[str]) -> Battery
         return None
     efficiency = battery.efficiency if 0 < battery.efficiency <= 1 else 0.95
     return replace(battery, efficiency=efficiency, wear_eur_per_kwh=max(0.0, battery.wear_eur_per_kwh))
+
+
+def fill_gaps(problem: PlanProblem, notes: list[str]) -> PlanProblem:
+    """Slots of which the load is unknown (not-a-number) take the worst that is known of it, and are noted."""
+    unknown = {"building_w": problem.building_w, "pv_w": problem.pv_w}
+    unknown |= {f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()}
+    gaps = [name for name, s in unknown.items() if np.shape(s) == (problem.slots,) and np.isnan(s).any()]
+    if not gaps or any(np.isinf(s).any() or np.shape(s) != (problem.slots,) for s in unknown.values()):
+        return problem
+    notes.extend(
+        f"{name} is unknown in {int(np.isnan(unknown[name]).sum())} slots: the worst is assumed" for name in gaps
+    )
+    return plan_rule.with_known_load(problem)
 
 
 def what_is_wrong(problem: PlanProblem) -> str | None:

@@ -68,9 +68,23 @@ def _as_soon_as_possible(most: Series, wanted_kwh: float, slot_h: float) -> Seri
 
 
 def with_known_numbers(problem: PlanProblem) -> PlanProblem:
-    """The same problem with every number a number: gaps take the worst that is known of their series.
+    """The same problem with every number a number: gaps take the worst that is known of their series."""
+    slots = problem.slots
+    return replace(
+        with_known_load(problem),
+        import_eur_per_kwh=_filled(problem.import_eur_per_kwh, slots, np.max, 0.0),
+        export_eur_per_kwh=_filled(problem.export_eur_per_kwh, slots, np.min, 0.0),
+        import_limit_w=_limit(problem.import_limit_w, slots),
+        export_limit_w=_limit(problem.export_limit_w, slots),
+        month_peak_w=problem.month_peak_w if np.isfinite(problem.month_peak_w) else 0.0,
+        peak_eur_per_kw=problem.peak_eur_per_kw if np.isfinite(problem.peak_eur_per_kw) else 0.0,
+    )
 
-    A building of which nothing is known leaves the cars the commissioned fallback of the connection.
+
+def with_known_load(problem: PlanProblem) -> PlanProblem:
+    """Building, PV and circuits without gaps: unknown load is the most that is known of it, unknown PV the least.
+
+    A building of which nothing at all is known leaves the cars the commissioned fallback of the connection.
     """
     slots = problem.slots
     root = problem.grid.circuits[0]
@@ -82,13 +96,7 @@ def with_known_numbers(problem: PlanProblem) -> PlanProblem:
         problem,
         building_w=_filled(problem.building_w, slots, np.max, building),
         pv_w=np.minimum(_filled(problem.pv_w, slots, np.max, 0.0), 0.0),
-        import_eur_per_kwh=_filled(problem.import_eur_per_kwh, slots, np.max, 0.0),
-        export_eur_per_kwh=_filled(problem.export_eur_per_kwh, slots, np.min, 0.0),
-        import_limit_w=_limit(problem.import_limit_w, slots),
-        export_limit_w=_limit(problem.export_limit_w, slots),
         node_background_w={n: _filled(series, slots, np.max, 0.0) for n, series in problem.node_background_w.items()},
-        month_peak_w=problem.month_peak_w if np.isfinite(problem.month_peak_w) else 0.0,
-        peak_eur_per_kw=problem.peak_eur_per_kw if np.isfinite(problem.peak_eur_per_kw) else 0.0,
     )
 
 

@@ -50,6 +50,7 @@ class PlanProblem:
     `building_w` and `pv_w` are the whole site's and count at the grid connection, spread evenly over the phases.
     `node_background_w[n]` is what the meter of circuit `n` would see without cars and battery; a circuit without an
     entry carries the sum of its children's. Entry 0 is not read: the grid connection carries `building_w + pv_w`.
+    In these three, not-a-number is *unknown*, and unknown is the worst that is known. Elsewhere it is an error.
     """
 
     start: datetime

@@ -412,11 +412,11 @@ def test_an_empty_site_has_a_plan():
     ("name", "broken"),
     [
         ("import_eur_per_kwh", {"import_eur_per_kwh": np.array([0.1, np.nan, 0.1, 0.1])}),
-        ("building_w", {"building_w": np.array([np.nan] * 4)}),
-        ("pv_w", {"pv_w": np.array([-1.0, np.inf, 0.0, 0.0])}),
+        ("building_w", {"building_w": np.array([np.inf, 0.0, 0.0, 0.0])}),
+        ("pv_w", {"pv_w": np.array([-1.0, np.nan, -np.inf, 0.0])}),
         ("export_eur_per_kwh", {"export_eur_per_kwh": np.array([0.1, 0.1])}),
         ("pv_w", {"pv_w": np.full(4, 500.0)}),
-        ("node_background_w[1]", {"node_background_w": {1: np.array([np.nan] * 4)}}),
+        ("node_background_w[1]", {"node_background_w": {1: np.array([1.0, 2.0])}}),
         ("import_limit_w", {"import_limit_w": np.array([np.nan] * 4)}),
         ("month's peak", {"month_peak_w": float("nan")}),
     ],
@@ -431,6 +431,27 @@ def test_numbers_that_are_none_are_named_and_planned_by_rule(name, broken):
     assert any(name in note for note in plan.notes)
     assert kw(plan.session_w["1"]) == [10, 5, 0, 0]
     assert np.isfinite(plan.grid_w).all()
+
+
+def test_unknown_load_is_the_worst_that_is_known_of_it():
+    building = np.array([2000.0, np.nan, 8000.0, 1000.0])
+    sun = np.array([-4000.0, np.nan, np.nan, -1000.0])
+    world = replace(day(car(energy_kwh=40), grid=one_circuit(limit_w=10_000)), building_w=building, pv_w=sun)
+
+    plan = solve(world)
+
+    assert plan.status == "optimal"
+    assert kw(plan.session_w["1"]) == [10, 3, 3, 10]
+    assert plan.notes[0] == "building_w is unknown in 1 slots: the worst is assumed"
+
+
+def test_a_building_nobody_knows_leaves_the_cars_the_commissioned_fallback():
+    world = day(car(energy_kwh=40, max_kw=22), grid=one_circuit(limit_a=63, fallback_a=10))
+
+    plan = solve(replace(world, building_w=np.full(4, np.nan)))
+
+    assert plan.status == "optimal"
+    assert max(kw(plan.session_w["1"])) == 6.9
 
 
 def test_out_of_time_means_a_plan_by_rule():
