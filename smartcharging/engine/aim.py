@@ -145,8 +145,11 @@ class _Sharing:
         # What they are told should they listen after all: never more than they hold, nor than the place allows alone.
         told = np.minimum(np.minimum(fleet.level_a, self.cap), allowed.min(axis=1))
         told = np.where(told >= fleet.min_a, np.maximum(told, 0.0), 0.0)
-        self.value = np.where(apart, np.floor(told / fleet.step_a + 1e-6) * fleet.step_a, self.value)
         self.room = self.room - fleet.tree.sums(np.where(apart[:, None], fleet.hold, 0.0))
+        # A car that does not follow a limit may still follow a pause: asked for where what it takes does not fit.
+        over = np.where(fleet.uses > 0, fleet.tree.least_above(self.room)[fleet.tree.at], 0.0).min(axis=1) < -1e-6
+        told = np.where(fleet.ignores & over, 0.0, told)
+        self.value = np.where(apart, np.round(np.floor(told / fleet.step_a + 1e-6) * fleet.step_a, 6), self.value)
         for i in np.flatnonzero(apart).tolist():
             self.reasons[i] = "ignores its limit" if fleet.reachable[i] else "unreachable"
 

@@ -40,11 +40,11 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     fleet = Fleet.of(snapshot, limits, rules)
     left = residual(snapshot, fleet, limits)
     wish = battery.wishes(snapshot)
-    room = left.table - fleet.tree.sums_of_nodes(battery.relied_on(snapshot.batteries, wish, fleet.tree.size))
+    relief = fleet.tree.sums_of_nodes(battery.relied_on(snapshot.batteries, wish, fleet.tree.size))
 
-    target = aim(snapshot, fleet, left, room, rules)
+    target = aim(snapshot, fleet, left, left.kind - relief, rules)
     charging = fleet.tree.sums_of_nodes(battery.held(snapshot.batteries, fleet.tree.size))
-    now_a, waits = step(fleet, target, room - charging, rules)
+    now_a, waits = step(fleet, target, left.table - relief - charging, rules)
 
     load = fleet.load(now_a)
     battery_w, spare = battery.settle(snapshot, fleet, limits, wish, left.table - load)

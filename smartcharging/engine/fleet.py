@@ -6,7 +6,8 @@ first. `hold` is the most each car may be taking right now, whatever we say in t
 - a reachable EVSE: the limit it last accepted, or its fail-safe when that is not known or its lease has run out; and
   for a few seconds after a change the limit before it, because the car is still on its way;
 - an unreachable one: the higher of its last limit and its fail-safe until the lease ends, then its fail-safe;
-- every one: what it is measured to take, when that is more.
+- every one: what it is measured to take, when that is more; and one that was seen not to follow its limit and has
+  been silent since, what it was seen to take.
 
 An EVSE with nothing plugged in counts the same: it may start by itself at what it was last told. That is why free
 EVSEs are told a standby of 0 where their fail-safe does not fit beside the cars.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +54,11 @@ class Fleet:
     step_a: Floats
     fail_safe_a: Floats
     offered_a: Floats  # NaN: not known
-    level_a: Floats  # the limit it is held to be under, per phase
+    level_a: Floats  # the limit its EVSE stands by
     hold: Floats  # the most it may draw: L1, L2, L3, sum
     drawn: Floats  # what is measured, zero where unknown: L1, L2, L3, sum
     drawn_a: Floats  # the highest phase of it; NaN: not known
+    risen: Floats  # what it probably takes by now, if its limit rose since it was measured: L1, L2, L3, sum
     ignores: Flags  # draws more than it was allowed, for longer than a car takes to follow
     changed_s: Floats  # since the limit last changed
     weight: Floats
@@ -99,13 +101,21 @@ class Fleet:
         column = _columns(sessions)
         offered = column("offered_a")
         changed_s = np.array([_seconds_since(s.offered_since, now) for s in sessions])
-        level = np.array([held_a(s, now, rules) for s in sessions])
-        hold = np.maximum(level[:, None] * uses, drawn)
+        level = np.array([stands_at_a(s, now, rules) for s in sessions])
+        held = np.array([held_a(s, now, rules) for s in sessions])
+        hold = np.maximum(held[:, None] * uses, drawn)
+        for i, s in enumerate(sessions):
+            if not s.reachable and not known[i] and _was_defiant(s, rules):
+                hold[i, :SUM] = np.maximum(hold[i, :SUM], s.measured_a)
         hold[:, SUM] = hold[:, :SUM].sum(axis=1)
         patience = np.array([rules.ignore_dc_s if s.dc else rules.ignore_s for s in sessions])
         reachable = np.array([s.reachable for s in sessions], dtype=bool)
         with np.errstate(invalid="ignore"):
             ignores = reachable & (changed_s > patience) & (drawn_a > offered + rules.ignore_a)
+
+        unsure = np.array([_unsure(s, now, rules) for s in sessions], dtype=bool) & known
+        risen = np.where(unsure[:, None], np.maximum(drawn, np.nan_to_num(offered)[:, None] * uses), drawn)
+        risen[:, SUM] = risen[:, :SUM].sum(axis=1)
 
         cap, cap_reason = _caps(sessions, limits)
         laxity = [laxity_s(s, now) for s in sessions]
@@ -133,6 +143,7 @@ class Fleet:
             hold=hold,
             drawn=drawn,
             drawn_a=drawn_a,
+            risen=risen,
             ignores=ignores,
             changed_s=changed_s,
             weight=np.array([weight(s) for s in sessions], dtype=float),
@@ -147,19 +158,21 @@ class Fleet:
 
 
 def held_a(session: Session, now: datetime, rules: Rules) -> float:
-    """The limit the EVSE may be standing by at this moment, per phase; see the module's text."""
+    """The most the car may be drawing by what its EVSE was told, now or a moment ago; see the module's text."""
+    level, before = stands_at_a(session, now, rules), session.offered_before_a
+    moving = session.offered_since is not None and (now - session.offered_since).total_seconds() < rules.follow_s
+    return level if before is None or not moving else max(level, before)
+
+
+def stands_at_a(session: Session, now: datetime, rules: Rules) -> float:
+    """The limit the EVSE stands by at this moment, per phase, as far as it can be known."""
     offered, safe = session.offered_a, session.fail_safe_a
     if offered is None:
         return safe
-    moving = session.offered_since is not None and (now - session.offered_since).total_seconds() < rules.follow_s
-    if moving and session.offered_before_a is not None:
-        offered = max(offered, session.offered_before_a)
     ended_s = None if session.lease_until is None else (now - session.lease_until).total_seconds()
-    if ended_s is not None and ended_s >= rules.follow_s and not session.reachable:
-        return safe
-    if not session.reachable or (ended_s is not None and ended_s >= 0):
-        return max(offered, safe)
-    return offered
+    if not session.reachable:
+        return safe if ended_s is not None and ended_s >= rules.follow_s else max(offered, safe)
+    return max(offered, safe) if ended_s is not None and ended_s >= 0 else offered
 
 
 def _leaves(snapshot: Snapshot) -> tuple[list[int], list[int], list[float]]:
@@ -224,6 +237,23 @@ def _measured(session: Session, now: datetime, rules: Rules) -> tuple[float, flo
     if session.measured_at is not None and _seconds_since(session.measured_at, now) > rules.ev_max_age_s:
         return unknown
     return session.measured_a
+
+
+def _was_defiant(session: Session, rules: Rules) -> bool:
+    """The last that was heard of it: drawing more than its limit, longer than a car takes to follow."""
+    if session.measured_a is None or session.measured_at is None or session.offered_a is None:
+        return False
+    patience = rules.ignore_dc_s if session.dc else rules.ignore_s
+    seen_after_s = _seconds_since(session.offered_since, session.measured_at)
+    return seen_after_s > patience and max(session.measured_a) > session.offered_a + rules.ignore_a
+
+
+def _unsure(session: Session, now: datetime, rules: Rules) -> bool:
+    """Its limit changed a moment ago, and nothing was measured since it had time to follow."""
+    if session.offered_since is None or session.measured_at is None:
+        return False
+    settled_at = session.offered_since + timedelta(seconds=rules.follow_s)
+    return session.measured_at < settled_at and _seconds_since(session.offered_since, now) <= rules.unsure_s
 
 
 def _seconds_since(moment: datetime | None, now: datetime) -> float:

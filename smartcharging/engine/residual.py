@@ -12,8 +12,12 @@ A node whose meter is silent gives the EVSEs below it its `fallback_a` together,
 Above it, where there is no meter either, its own load is taken to be what that fallback was commissioned for: the
 limit less the fallback.
 
-*Metering lag.* Meter and EVSE are not read in the same instant. A car that changed since its last measurement is
-wrongly subtracted until the next one; the error corrects itself then, and shows at the meter at once.
+*Metering lag.* Meter and EVSE are not read in the same instant. A car that stopped by itself since its last
+measurement is subtracted although it takes nothing; the error corrects itself at the next one, and shows at the meter
+as soon as the car resumes. A car whose limit *we* raised is a different matter, because we would chase our own tail:
+the rise shows at the meter first, looks like other load, and everybody is lowered for it. So there are two tables.
+Whether anybody may rise is judged as if the car had not yet risen (`table`); whether anybody must come down for the
+sake of other load, as if it had (`kind`). If other load rises in the same seconds, the meter shows it one cycle later.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ class Residual:
     """Amps per tree node: columns L1, L2, L3 and their sum. Negative: already too much without any car."""
 
     table: Floats  # for cars and batteries
-    raw: Floats  # the same without the margins: below zero here is a violation, not a nibble at the margin
+    kind: Floats  # the same, if those whose limit was raised take it by now: what must be, rather than may be
+    raw: Floats  # as `kind` without the margins: below zero here is a violation, not a nibble at the margin
     other: Floats  # the load that was taken off, as counted
     ranks: NDArray[np.int64]
     reasons: list[list[str]]
@@ -47,36 +52,18 @@ class Residual:
 
 
 def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
-    """The table for all nodes, those of stations with a shared maximum included."""
+    """The tables for all nodes, those of stations with a shared maximum included."""
     circuits = snapshot.grid.circuits
     count, size = len(circuits), fleet.tree.size
     margin = np.array([max(c.margin_a, 0.0) for c in circuits])
     allowed = limits.table.copy()
     allowed[:, :SUM] = np.maximum(allowed[:, :SUM] - margin[:, None], 0.0)
 
-    current, power = _readings(snapshot)
-    fresh: Flags = ~np.isnan(current).any(axis=1)
-    stale = np.array([c.metered for c in circuits]) & ~fresh
-    cars = fleet.tree.sums(fleet.drawn)[:count]
-    batteries = _below(fleet, battery_amps(snapshot.batteries, count))
-    sun = _below(fleet, _sun(snapshot, count))
-
-    net = np.zeros((count, 4))  # as the meter sees it: PV and other infeed negative
-    net[:, :SUM] = np.where(fresh[:, None], current, 0.0)
-    net[:, SUM] = np.where(fresh, np.where(np.isnan(power), net[:, :SUM].sum(axis=1), power / NOMINAL_V), 0.0)
-    net = np.where(fresh[:, None], net - cars - batteries, 0.0)
-    copper = np.where(fresh[:, None], np.maximum(net[:, :SUM] - sun[:, :SUM], 0.0), 0.0)
-
-    safe = fleet.tree.sums(fleet.fail_safe_a[:, None] * fleet.uses)[:count]
-    if not fresh.all():
-        _unread(snapshot, fresh, stale, net, copper, safe)
-
-    table, raw, other = np.full((size, 4), np.inf), np.full((size, 4), np.inf), np.zeros((size, 4))
-    other[:count, :SUM], other[:count, SUM] = copper, net[:, SUM]
-    # Where the meter is silent the fallback was commissioned with the other load already taken off.
-    other[:count][stale] = 0.0
-    table[:count] = allowed - other[:count]
-    raw[:count] = limits.table - other[:count]
+    meters = _Meters(snapshot, fleet)
+    other, risen = meters.other_load(fleet.drawn), meters.other_load(fleet.risen)
+    stale = meters.stale
+    table, kind, raw = (np.full((size, 4), np.inf) for _ in range(3))
+    table[:count], kind[:count], raw[:count] = allowed - other, allowed - risen, limits.table - risen
     reasons = [list(row) for row in limits.reasons]
     ranks = np.full((size, 4), int(Rank.CIRCUIT), dtype=np.int64)
     ranks[:count] = limits.ranks
@@ -87,25 +74,58 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
     for n in np.flatnonzero(stale):
         fallback = circuits[n].fallback_a
         strict[n] = fallback is None
-        least = safe[n] if fallback is None else np.array([fallback, fallback, fallback, 3 * fallback])
+        least = meters.safe[n] if fallback is None else np.array([fallback, fallback, fallback, 3 * fallback])
         for column in range(4):
             if least[column] < table[n, column]:
                 reasons[n][column] = f"meter stale: {circuits[n].name}"
                 ranks[n, column], plain[n, column] = Rank.CIRCUIT, False
-        table[n] = np.minimum(table[n], least)
-        raw[n] = np.minimum(raw[n], least)
+        for one in (table, kind, raw):
+            one[n] = np.minimum(one[n], least)
 
-    stations = size - count
-    if stations:
-        table[count:, :SUM] = raw[count:, :SUM] = fleet.shared_a[:, None]
-        reasons.extend([["station shared"] * 4 for _ in range(stations)])
+    if size > count:
+        for one in (table, kind, raw):
+            one[count:, :SUM] = fleet.shared_a[:, None]
+        reasons.extend([["station shared"] * 4 for _ in range(size - count)])
 
     over = np.zeros((size, 4), dtype=bool)
     with np.errstate(invalid="ignore"):
-        over[:count, :SUM] = current > allowed[:, :SUM]
-    return Residual(
-        table, raw, other, ranks, reasons, plain, np.r_[stale, np.zeros(stations, dtype=bool)], strict, over
-    )
+        over[:count, :SUM] = meters.current > allowed[:, :SUM]
+    none = np.zeros(size - count, dtype=bool)
+    all_other = np.zeros((size, 4))
+    all_other[:count] = other
+    return Residual(table, kind, raw, all_other, ranks, reasons, plain, np.r_[stale, none], strict, over)
+
+
+class _Meters:
+    """The readings as columns, and what they say about load that is not ours."""
+
+    def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
+        self.snapshot, self.fleet = snapshot, fleet
+        self.count = len(snapshot.grid)
+        self.current, power = _readings(snapshot)
+        self.fresh: Flags = np.asarray(np.isfinite(self.current).all(axis=1))
+        self.stale: Flags = np.array([c.metered for c in snapshot.grid.circuits]) & ~self.fresh
+        self.safe = fleet.tree.sums(fleet.fail_safe_a[:, None] * fleet.uses)[: self.count]
+        shown = np.zeros((self.count, 4))  # as the meter sees it: PV and other infeed negative
+        shown[:, :SUM] = np.where(self.fresh[:, None], self.current, 0.0)
+        shown[:, SUM] = np.where(np.isnan(power), shown[:, :SUM].sum(axis=1), power / NOMINAL_V)
+        self.without_batteries = shown - _below(fleet, battery_amps(snapshot.batteries, self.count))
+        self.sun = _below(fleet, _sun(snapshot, self.count))
+
+    def other_load(self, drawn: Floats) -> Floats:
+        """The load at each node that is neither a car nor a battery, if the cars draw this much.
+
+        Amps per phase without any infeed, for copper; the sum with it, for contracts. Nothing below a silent meter:
+        its fallback was commissioned with that load already taken off.
+        """
+        fresh = self.fresh[:, None]
+        net = np.where(fresh, self.without_batteries - self.fleet.tree.sums(drawn)[: self.count], 0.0)
+        copper = np.where(fresh, np.maximum(net[:, :SUM] - self.sun[:, :SUM], 0.0), 0.0)
+        if not self.fresh.all():
+            _unread(self.snapshot, self.fresh, self.stale, net, copper, self.safe)
+        other = np.column_stack((copper, net[:, SUM]))
+        other[self.stale] = 0.0
+        return other
 
 
 def battery_amps(batteries: tuple[BatteryState, ...], count: int) -> Floats:

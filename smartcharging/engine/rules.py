@@ -14,6 +14,7 @@ class Rules:
     ramp_a: float = 8.0  # how much one limit may rise in one cycle
     ripple_a: float = 0.5  # smaller rises are not worth a message
     follow_s: float = 10.0  # until then a car may still draw by its former limit (IEC 61851-1: 5 s, and the way there)
+    unsure_s: float = 60.0  # how long after a rise the car's next measurement may be awaited
     ignore_s: float = 30.0  # a car that draws more than its limit for longer than this does not follow it
     ignore_dc_s: float = 60.0
     ignore_a: float = 1.0  # … by more than this
