@@ -70,7 +70,7 @@ class CircuitRow:
 
     @property
     def least_headroom_a(self) -> float | None:
-        known = [b.headroom_a for b in self.bars if b.headroom_a is not None]
+        known = [b.headroom_a for b in self.bars if b.headroom_a is not None and b.load_a is not None]
         return min(known) if known else None
 
 
@@ -177,7 +177,7 @@ def scene(site: Site, user: User) -> Scene:
         picture=picture,
         at=_time(picture),
         live_away=away,
-        flows={name: _float((picture or {}).get("flows", {}).get(name)) for name in FLOW_NAMES},
+        flows=flows_of(picture),
         circuits=tuple(_circuit_rows(picture or {})),
         evses=tuple(sorted(_evse_cards(site, picture), key=lambda e: _ORDER.index(e.tone))),
         plan=_plan(site),
@@ -202,6 +202,13 @@ def newest_picture(site_id: int) -> tuple[dict[str, Any] | None, bool]:
         log.warning("now:%s holds no picture; ignored", site_id)
         return None, False
     return (picture if isinstance(picture, dict) else None), False
+
+
+def flows_of(picture: dict[str, Any] | None) -> dict[str, float | None]:
+    """The powers of a picture; what is absent, or no number, is unknown."""
+    found = (picture or {}).get("flows")
+    flows = found if isinstance(found, dict) else {}
+    return {name: _float(flows.get(name)) for name in FLOW_NAMES}
 
 
 def quarantined(user: User, site: Site) -> int:

@@ -12,7 +12,7 @@ from meters.access import may, sites_of
 from meters.models import Site
 from webapp.dashboard import charts
 from webapp.dashboard.pages import of_site, private
-from webapp.dashboard.scene import newest_picture, scene
+from webapp.dashboard.scene import flows_of, newest_picture, scene
 
 
 def person(request: HttpRequest) -> User:
@@ -46,8 +46,7 @@ def site_list(request: HttpRequest) -> HttpResponse:
         rows.append(
             {
                 "site": site,
-                "flows": (picture or {}).get("flows") or {},
-                "at": (picture or {}).get("at"),
+                "flows": flows_of(picture),
                 "away": away,
                 "stations": stations.count(),
                 "sessions": stations.filter(transactions__ended_at=None, transactions__isnull=False).count(),

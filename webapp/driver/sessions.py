@@ -20,7 +20,8 @@ from csms.models import EVSE, ChargingStation, IdToken, Transaction
 from meters import live
 from meters.measurement import Measurement
 from meters.models import Site
-from smartcharging.goals import DEFAULT_CONSUMPTION_WH_PER_KM, goal_for
+from smartcharging.engine.vehicle import WH_PER_KM, range_for_energy
+from smartcharging.goals import goal_for
 from smartcharging.models import ChargingGoal, Plan, Vehicle
 from webapp.dashboard import words
 
@@ -53,7 +54,8 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What will be in the car when it leaves, and why not more. `kind`: full, less, waiting (for a plan)."""
+    """What will be in the car when it leaves, and why not more. `kind`: full, less, waiting (for a plan), open (no
+    amount was asked), none (no goal)."""
 
     kind: str
     promised_wh: float | None
@@ -133,7 +135,7 @@ def session(transaction: Transaction, measured: Measurement | None, held: set[st
         detail=detail,
         tone=tone,
         power_w=power,
-        km=transaction.energy_wh / _consumption(transaction, site),
+        km=range_for_energy(transaction.energy_wh, _consumption(transaction, site)),
         goal=goal,
         promise=_promise(goal),
         preview=preview,
@@ -173,7 +175,7 @@ def _said(
 def _promise(goal: ChargingGoal | None) -> Promise:
     if goal is None:
         return Promise("none", None, None, None, "")
-    kind = "waiting"
+    kind = "open" if goal.energy_wh is None else "waiting"
     if goal.promised_wh is not None:
         less = goal.energy_wh is not None and goal.promised_wh < goal.energy_wh - 100
         kind = "less" if less else "full"
@@ -192,7 +194,7 @@ def _consumption(transaction: Transaction, site: Site) -> float:
         by_card = [c for c in cars if c.id_token_id == token.pk]
         if by_card or len(cars) == 1:
             return (by_card or cars)[0].consumption_wh_per_km
-    return DEFAULT_CONSUMPTION_WH_PER_KM
+    return WH_PER_KM
 
 
 def _preview(transaction: Transaction, goal: ChargingGoal | None, site: Site, now: datetime) -> Preview | None:
