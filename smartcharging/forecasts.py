@@ -111,5 +111,21 @@ def _from_now(series: Series, measured_w: float | None, fades: float = FADES_SLO
     return series + off * np.exp(-np.arange(len(series)) / fades)
 
 
+def score(site: Site, now: datetime) -> dict[str, float]:
+    """Mean absolute error of the medians issued over the last day, by series [W]; only slots that are over count."""
+    errors: dict[str, list[float]] = {}
+    actual = {
+        row.slot: row for row in SiteQuarter.objects.filter(site=site, slot__gte=now - timedelta(days=1), slot__lt=now)
+    }
+    for found in Forecast.objects.filter(site=site, issued_at__gte=now - timedelta(days=1)):
+        column = _COLUMN.get(Forecast.Series(found.series))
+        for i, value in enumerate(found.p50_w):
+            row = actual.get(found.starts_at + i * SLOT)
+            came = getattr(row, column) if row is not None and column is not None else None
+            if came is not None and value is not None:
+                errors.setdefault(found.series, []).append(abs(came - value))
+    return {series: sum(values) / len(values) for series, values in errors.items()}
+
+
 def _stored(series: Series) -> list[float | None]:
     return [None if np.isnan(v) else round(float(v), 1) for v in series]

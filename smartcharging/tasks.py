@@ -13,14 +13,13 @@ from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django.db import close_old_connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from csms.models import MeterSample, OcppMessage
 from meters import history
 from meters.models import Site
-from smartcharging import dispatch, picture, quarters, wake
+from smartcharging import dispatch, fetch, forecasts, picture, quarters, wake
 from smartcharging.engine.allocate import allocate
 from smartcharging.engine.fallback import safe_allocation
 from smartcharging.engine.snapshot import Allocation, Snapshot
@@ -36,7 +35,7 @@ PORTION = 5000
 log = logging.getLogger(__name__)
 
 
-@shared_task(queue="control")
+@shared_task
 def balance(site_id: int) -> None:
     """Share the present current of one site. One at a time; who comes second sees the newest measurements."""
     with turn("balance", site_id) as mine:
@@ -44,7 +43,6 @@ def balance(site_id: int) -> None:
         if not mine:
             log.warning("site %s: its turn did not come; the next balance will do", site_id)
             return
-        close_old_connections()
         site = Site.objects.filter(pk=site_id).first()
         if site is None:
             return
@@ -67,14 +65,14 @@ def _allocate(site: Site, snapshot: Snapshot) -> Allocation:
         return safe_allocation(snapshot)
 
 
-@shared_task(queue="control")
+@shared_task
 def balance_all() -> None:
     """Ring every site: what no reading rang for, such as a lease to renew or a command that ends."""
     for site_id in Site.objects.order_by("pk").values_list("pk", flat=True):
         wake.balance(site_id)
 
 
-@shared_task(queue="slow")
+@shared_task
 def plan(site_id: int, trigger: str = "") -> int | None:
     """Plan the coming day of one site, and let the balance follow it. Returns the plan's key."""
     with turn("plan", site_id, lasts_s=PLAN_TURN_S, waits_s=PLAN_TURN_S / 2) as mine:
@@ -82,7 +80,6 @@ def plan(site_id: int, trigger: str = "") -> int | None:
         if not mine:
             log.warning("site %s: another plan is still being made", site_id)
             return None
-        close_old_connections()
         site = Site.objects.filter(pk=site_id).first()
         if site is None:
             return None
@@ -95,14 +92,14 @@ def plan(site_id: int, trigger: str = "") -> int | None:
     return made.pk
 
 
-@shared_task(queue="slow")
+@shared_task
 def plan_all() -> None:
     """Plan every site anew."""
     for site_id in Site.objects.order_by("pk").values_list("pk", flat=True):
         wake.plan(site_id, "clock")
 
 
-@shared_task(queue="slow")
+@shared_task
 def roll_up() -> None:
     """Quarter hours of devices, then those of sites with their month's peak."""
     now = timezone.now()
@@ -114,7 +111,46 @@ def roll_up() -> None:
             log.exception("the quarter hours of site %s (%s) could not be made", site.pk, site.name)
 
 
-@shared_task(queue="slow")
+@shared_task
+def fetch_prices() -> None:
+    """Day-ahead prices of every area a real site is in; where there are new ones, the plan is made anew."""
+    if not settings.FETCH_OUTSIDE:
+        return
+    now = timezone.now()
+    for area in fetch.areas():
+        try:
+            if fetch.fetch_area(area, now):
+                for site_id in Site.objects.filter(price_area=area, demo=False).values_list("pk", flat=True):
+                    wake.plan(site_id, "new prices")
+        except Exception:
+            log.exception("prices of %s could not be fetched", area)
+
+
+@shared_task
+def fetch_weather() -> None:
+    """The weather ahead of every real site."""
+    if not settings.FETCH_OUTSIDE:
+        return
+    for site in Site.objects.filter(demo=False, latitude__isnull=False).order_by("pk"):
+        try:
+            fetch.fetch_weather_of(site)
+        except Exception:
+            log.exception("the weather of site %s (%s) could not be fetched", site.pk, site.name)
+
+
+@shared_task
+def learn() -> None:
+    """Hold yesterday's forecasts against what came."""
+    now = timezone.now()
+    for site in Site.objects.order_by("pk"):
+        try:
+            for series, score in forecasts.score(site, now).items():
+                log.info("site %s (%s): forecast of %s was off by %.0f W on average", site.pk, site.name, series, score)
+        except Exception:
+            log.exception("the forecasts of site %s (%s) could not be scored", site.pk, site.name)
+
+
+@shared_task
 def tidy() -> None:
     """Delete what is older than it is kept."""
     now = timezone.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
 from meters import live
@@ -14,6 +14,11 @@ from meters.models import Device, Site
 from smartcharging.load import load_site
 from smartcharging.models import Circuit
 from smartcharging.sitefile import parse
+
+
+def timezone_now() -> datetime:
+    return datetime.now(UTC)
+
 
 CAMPUS = """
 [site]
