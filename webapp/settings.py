@@ -340,5 +340,8 @@ LOGGING = {
         "pymodbus": {"level": "CRITICAL"},
         "httpx": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
+        # A line for every tick would drown everything else.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
     },
 }
