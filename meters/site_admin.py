@@ -79,7 +79,7 @@ class OneSiteForm(_ModelForm):
         if self.errors:
             return
         mine = site_id_of(self.instance, self.site_path)
-        for name, value in self.cleaned_data.items():
+        for name, value in list(self.cleaned_data.items()):
             path = site_path_to(type(value)) if isinstance(value, models.Model) else None
             if path is None or mine is None:
                 continue

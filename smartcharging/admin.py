@@ -50,6 +50,7 @@ from smartcharging.models import (
     MonthPeak,
     Plan,
     Price,
+    SiteQuarter,
     Tariff,
     UserProfile,
     Vehicle,
@@ -338,6 +339,14 @@ class MonthPeakAdmin(SiteNarrowedAdmin):
     list_display = ("site", "month", "peak_w", "at")
     list_filter = (("site", OfMySites),)
     list_select_related = ("site",)
+
+
+@admin.register(SiteQuarter)
+class SiteQuarterAdmin(LedgerAdmin):
+    list_display = ("site", "slot", "grid_w", "pv_w", "battery_w", "loads_w", "charging_w", "building_w")
+    list_filter = (("site", OfMySites),)
+    list_select_related = ("site",)
+    ordering = ("-slot", "site")
 
 
 @admin.register(Forecast)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -93,10 +92,8 @@ class ProfiledTokenAdmin(IdTokenAdmin):
 
     resource_classes = [ProfiledTokenResource]
     inlines = (TokenProfileInline,)
+    list_select_related = ("site", "driver", "token_profile__profile")
     list_display = ("value", "label", "profile", *IdTokenAdmin.list_display[2:])
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[IdToken]:
-        return super().get_queryset(request).select_related("token_profile__profile")
 
     @column(_("user profile"))
     def profile(self, token: IdToken) -> str:

@@ -58,6 +58,7 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[str, str], ...]], ...] = (
             ("smartcharging.allocationrecord", "help"),
             ("csms.stationvariable", "settings"),
             ("smartcharging.forecast", "partly_cloudy_day"),
+            ("smartcharging.sitequarter", "bar_chart"),
             ("meters.reading", "sensors"),
             ("meters.quarterhour", "schedule"),
         ),

@@ -18,7 +18,7 @@ from csms.models import (
     TransactionEvent,
     WantedLimit,
 )
-from meters.models import Device, Reading, Site
+from meters.models import Device, QuarterHour, Reading, Site
 from smartcharging.models import (
     AllocationRecord,
     ChargingGoal,
@@ -27,6 +27,7 @@ from smartcharging.models import (
     Forecast,
     GridCommand,
     Plan,
+    SiteQuarter,
     TokenProfile,
     UserProfile,
     Vehicle,
@@ -102,6 +103,8 @@ def office() -> Office:
     Forecast.objects.create(site=site, series="pv", issued_at=now, starts_at=now, method="similar day")
     Vehicle.objects.create(site=site, name="Van 1", id_token=world.token)
     Feed.objects.create(circuit=world.circuits["row 1"], evse=evse)
+    QuarterHour.objects.create(device=world.devices["main"], slot=scenery.floor(now), mean_w=18_000)
+    SiteQuarter.objects.create(site=site, slot=scenery.floor(now), grid_w=18_000)
     command = GridCommand.objects.create(site=site, import_limit_w=50_000, starts_at=now, reason="congestion")
     return Office(
         campus=world,
