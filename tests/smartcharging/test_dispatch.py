@@ -19,6 +19,7 @@ from smartcharging.gather import View, look
 from smartcharging.models import AllocationRecord, Feed, GridCommand, Plan
 from tests.smartcharging.worlds import World
 
+pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 10, 9, 7, tzinfo=UTC)
 
 

@@ -32,6 +32,7 @@ from smartcharging.models import (
 from smartcharging.remember import keep
 from tests.smartcharging.worlds import CAMPUS, World
 
+pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 10, 9, 7, tzinfo=UTC)
 
 

@@ -16,6 +16,7 @@ from smartcharging import goals
 from smartcharging.goals import GoalError, cancel_goal, change_goal, goal_for, next_occurrence, set_goal
 from smartcharging.models import ChargingGoal, TokenProfile, UserProfile, Vehicle
 
+pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 BRUSSELS = ZoneInfo("Europe/Brussels")
 

@@ -17,6 +17,7 @@ from smartcharging.load import load, load_site
 from smartcharging.models import Circuit, Feed, Tariff, TokenProfile, UserProfile, Vehicle
 from smartcharging.sitefile import SiteFileError, parse
 
+pytestmark = pytest.mark.django_db
 FILE = """
 [site]
 name = "Campus"

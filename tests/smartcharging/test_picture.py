@@ -15,6 +15,7 @@ from smartcharging.gather import look
 from smartcharging.models import Plan
 from tests.smartcharging.worlds import World
 
+pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 10, 9, 7, tzinfo=UTC)
 
 

@@ -22,6 +22,8 @@ from smartcharging.models import ChargingGoal, Forecast, MonthPeak, Plan, Price,
 from smartcharging.turn import turn
 from tests.smartcharging.worlds import World
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def world(db) -> World:
