@@ -47,7 +47,8 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     now_a, waits = step(fleet, target, left.table - relief - charging, rules)
 
     load = fleet.load(now_a)
-    battery_w, spare = battery.settle(snapshot, fleet, limits, wish, left.table - load)
+    yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
+    battery_w, spare = battery.settle(snapshot, fleet, limits, wish, left.table - load, yields)
     # Judged without the battery's help: what only a battery holds up is already worth a quick message.
     broken = _broken(fleet, left, left.raw - fleet.tree.sums(fleet.hold))
     return Allocation(

@@ -91,7 +91,7 @@ def held(batteries: tuple[BatteryState, ...], size: int) -> Floats:
 
 
 def settle(
-    snapshot: Snapshot, fleet: Fleet, limits: Limits, wish: Mapping[str, float], room: Floats
+    snapshot: Snapshot, fleet: Fleet, limits: Limits, wish: Mapping[str, float], room: Floats, yields: Floats
 ) -> tuple[dict[str, float], Floats]:
     """The set-points, and the amps they leave at each node.
 
@@ -99,7 +99,7 @@ def settle(
     the battery below may discharge to relieve it, as far as it can, whatever it would have liked to do; charging
     never makes room negative. A node without room for anything (fire) puts the battery on standby.
     """
-    room = room.copy()
+    room, yields = room.copy(), yields.copy()
     answer: dict[str, float] = {}
     for battery in sorted(snapshot.batteries, key=lambda b: b.key):
         path = fleet.tree.path(battery.node)
@@ -110,7 +110,8 @@ def settle(
             continue
         # The most it may take (negative: the least it has to give) so that no node above it is over its limit.
         most_w = float((room[path][:, used] / one_w[used]).min())
-        power_w = min(wish.get(battery.key, 0.0), most_w)
+        charge_w = max(float((yields[path][:, used] / one_w[used]).min()), 0.0)
+        power_w = min(wish.get(battery.key, 0.0), most_w, charge_w)
         power_w = able(battery, power_w)
         if power_w < 0:
             power_w = max(power_w, min(_floor_w(snapshot, limits, battery, path), 0.0))
@@ -119,6 +120,7 @@ def settle(
         answer[battery.key] = power_w
         for n in path:
             room[n] -= spread(battery, power_w)
+            yields[n] -= spread(battery, power_w)
     return answer, room
 
 

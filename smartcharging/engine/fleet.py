@@ -234,7 +234,8 @@ def _measured(session: Session, now: datetime, rules: Rules) -> tuple[float, flo
     unknown = (np.nan, np.nan, np.nan)
     if session.measured_a is None:
         return unknown
-    if session.measured_at is not None and _seconds_since(session.measured_at, now) > rules.ev_max_age_s:
+    age_limit_s = rules.ev_max_age_s if session.reachable else rules.lost_max_age_s
+    if session.measured_at is not None and _seconds_since(session.measured_at, now) > age_limit_s:
         return unknown
     return session.measured_a
 

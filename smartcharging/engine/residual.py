@@ -14,10 +14,12 @@ limit less the fallback.
 
 *Metering lag.* Meter and EVSE are not read in the same instant. A car that stopped by itself since its last
 measurement is subtracted although it takes nothing; the error corrects itself at the next one, and shows at the meter
-as soon as the car resumes. A car whose limit *we* raised is a different matter, because we would chase our own tail:
-the rise shows at the meter first, looks like other load, and everybody is lowered for it. So there are two tables.
-Whether anybody may rise is judged as if the car had not yet risen (`table`); whether anybody must come down for the
-sake of other load, as if it had (`kind`). If other load rises in the same seconds, the meter shows it one cycle later.
+as soon as the car resumes. An EVSE out of reach gives no next one, so it is soon no longer subtracted.
+
+A car whose limit *we* raised is a different matter, because we would chase our own tail: the rise shows at the meter
+first, looks like other load, and everybody is lowered for it. So there are two tables. Whether anybody may rise is
+judged as if the car had not yet risen (`table`); whether anybody must come down for the sake of other load, as if it
+had (`kind`). If other load rises in the same seconds, the meter shows it one cycle later.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ class Rules:
     ignore_a: float = 1.0  # … by more than this
     settle_s: float = 30.0  # after a change, before a car is said not to use what it has
     ev_max_age_s: float = 90.0  # an EVSE's measurement older than this is absent (some report once a minute)
+    lost_max_age_s: float = 30.0  # … and of one out of reach, which will not correct it
     must_within_s: float = 900.0  # a car with less slack than this must charge now: one slot of the plan
     start_surplus: float = 1.1  # a car is started on surplus only with this much more than its minimum
 
