@@ -25,6 +25,7 @@ from csms.vocabulary import Kind, MeterValue, TransactionReport, Verdict
 SUPERSEDED = "closed_by_next"
 """The next transaction on the same EVSE began before this one's end was told; its end still counts when it comes."""
 
+GUESSED = "start_register_guessed"
 REPLAYED_AFTER = timedelta(minutes=1)
 LONGEST_OFFLINE = timedelta(days=7)
 IMPLAUSIBLE = 1.5
@@ -312,9 +313,9 @@ def _take_sequence(transaction: Transaction, report: TransactionReport) -> None:
 
 def _take_registers(station: ChargingStation, transaction: Transaction, report: TransactionReport) -> None:
     if report.kind is Kind.STARTED and report.register_wh is not None:
-        if transaction.meter_start_wh is None or "start_register_guessed" in transaction.flags:
-            transaction.meter_start_wh = report.register_wh
-            transaction.flags = [f for f in transaction.flags if f != "start_register_guessed"]
+        if transaction.meter_start_wh is None or GUESSED in transaction.flags:
+            _start_from(transaction, report.register_wh)
+            transaction.flags = [f for f in transaction.flags if f != GUESSED]
         _advance(station, transaction, report.register_wh)
     for value in report.values:
         _meter(station, transaction, value, late=not transaction.open)
@@ -328,7 +329,10 @@ def _meter(station: ChargingStation, transaction: Transaction, value: MeterValue
         _flag(transaction, value.moment.flag)
     newest = transaction.last_event_at is None or at >= transaction.last_event_at
     register = value.register_wh()
-    if register is not None and not late:
+    if register is not None and not newest and GUESSED in transaction.flags:
+        if 0 <= register < (transaction.meter_start_wh or 0):
+            _start_from(transaction, register)  # the first we heard was not the first there was
+    elif register is not None and not late:
         _advance(station, transaction, register, at_s=(at - transaction.started_at).total_seconds(), newest=newest)
     soc = value.soc()
     if soc is not None and 0 <= soc <= 100 and newest:
@@ -352,7 +356,7 @@ def _advance(
         return
     if transaction.meter_start_wh is None:
         transaction.meter_start_wh = register_wh
-        _flag(transaction, "start_register_guessed")
+        _flag(transaction, GUESSED)
     if transaction.meter_start_wh == 0 and at_s is not None and not transaction.energy_wh:
         most_wh = _most_w(station) * max(at_s, 0.0) / 3600
         if register_wh > IMPLAUSIBLE * most_wh + SLACK_WH:
@@ -367,6 +371,12 @@ def _advance(
     if last is None or register_wh > last or final:
         transaction.meter_last_wh = register_wh
         transaction.energy_wh = max(0.0, register_wh - transaction.meter_start_wh)
+
+
+def _start_from(transaction: Transaction, register_wh: float) -> None:
+    transaction.meter_start_wh = register_wh
+    if transaction.meter_last_wh is not None:
+        transaction.energy_wh = max(0.0, transaction.meter_last_wh - register_wh)
 
 
 def _most_w(station: ChargingStation) -> float:

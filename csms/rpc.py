@@ -41,6 +41,8 @@ URGENT, LIMIT, ASKED, UNASKED = 0, 1, 2, 3
 
 # An old answer would be wrong here, and asking twice does no harm: the time of day belongs in them.
 _ANSWERED_AFRESH = frozenset({"Heartbeat", "BootNotification"})
+# A station that waits for its transaction to be kept must not think that we are gone.
+_NEEDS_NO_TURN = frozenset({"Heartbeat"})
 _CALL_ID = re.compile(rb'^[\s\xef\xbb\xbf]*\[\s*2\s*,\s*"([^"\\]{1,36})"')
 _BOM = b"\xef\xbb\xbf"
 
@@ -230,7 +232,7 @@ class Connection:
             self._count("long_message_id")
         if mends:
             self._count(mends)
-        if self._slow is not None:
+        if self._slow is not None and action not in _NEEDS_NO_TURN:
             if len(self._waiting) >= WAITING_CALLS:
                 self._count("busy")
                 return self._error(message_id, action, "internal", "busy; try again later")

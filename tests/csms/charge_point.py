@@ -151,6 +151,8 @@ async def written(gateway: Gateway) -> None:
     """Wait until everything handed to the writer so far is in the database, folds and frames too."""
     await gateway.writer.submit(lambda: None)
     await gateway.writer.submit(lambda: None)
-    while gateway.writer._frames:
+    for _ in range(200):
+        if not gateway.writer._frames:
+            break
         await asyncio.sleep(0.02)
     await gateway.writer.submit(lambda: None)
