@@ -109,12 +109,8 @@ class DeviceTask:
         return self.device
 
     def _judge(self, measurement: Measurement) -> None:
-        try:
-            reasons = doubts(measurement, self.last_good, max_a=self.settings.number("max_a"))
-            reasons += self._frozen_reasons(measurement)
-        except DeviceError as error:
-            self.error = str(error)
-            reasons = []
+        reasons = doubts(measurement, self.last_good, max_a=self.settings.number("max_a"))
+        reasons += self._frozen_reasons(measurement)
         now = time.monotonic()
         if not reasons:
             if self.error:

@@ -25,3 +25,7 @@ class AnswerNotValid(DeviceError):
 
 class NotAllowed(DeviceError):
     """We refuse to do this ourselves: the device has no such ability, or it is not confirmed."""
+
+
+class SettingsError(DeviceError):
+    """The device's record cannot be used as it is. The message names the field and the way out."""

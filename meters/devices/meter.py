@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meters.devices.connect import Connect
-from meters.devices.errors import AnswerNotValid, DeviceError, DeviceRefused
+from meters.devices.errors import AnswerNotValid, DeviceRefused, SettingsError
 from meters.devices.modbus import Line, Lines
 from meters.devices.quantities import Door, assemble
 from meters.devices.registers import Block, Point, RegisterMap, Value, decode_points, plan_blocks
@@ -38,12 +38,12 @@ class DeviceSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def number(self, option: str) -> float | None:
-        """An option that must be a number. Raises `DeviceError` naming it."""
+        """An option that must be a number. Raises `SettingsError` naming it."""
         value = self.options.get(option)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise DeviceError(f"{self.name}: option {option} is {value!r}; give a number")
+            raise SettingsError(f"{self.name}: option {option} is {value!r}; give a number")
         return float(value)
 
 

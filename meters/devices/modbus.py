@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
@@ -24,6 +24,7 @@ from meters.devices.registers import COILS, DISCRETE_INPUTS, HOLDING, INPUT
 
 BACKOFF_S = (0.5, 10.0)
 MISSES_BEFORE_RECONNECT = 3
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _EXCEPTIONS = {
@@ -104,7 +105,7 @@ class Line:
                 client = await self._connected(where)
                 await self._keep_silence()
                 try:
-                    answer = await ask(client)
+                    answer = await _whole(ask(client))
                 except (ModbusException, OSError, TimeoutError) as error:
                     self._missed()
                     if attempt + 1 < attempts:
@@ -134,7 +135,10 @@ class Line:
             raise DeviceUnreachable(f"{where}: {self.name} is not reachable; next try in {wait:.1f} s")
         client = self._new_client()
         try:
-            connected = bool(await client.connect())
+            connected = bool(await _whole(client.connect()))
+        except asyncio.CancelledError:
+            client.close()
+            raise
         except (ModbusException, OSError, TimeoutError):
             connected = False
         if not connected:
@@ -180,6 +184,25 @@ class Line:
         self._misses += 1
         if self._rtu or self._misses >= MISSES_BEFORE_RECONNECT:
             self.close()
+
+
+async def _whole(request: Awaitable[T]) -> T:
+    """Wait for a request; when we are cancelled, let it end by itself.
+
+    The client waits with `asyncio.wait_for`, which in Python 3.11 loses a cancellation that meets an answer. Every
+    request has a timeout, so that what is left behind ends soon.
+    """
+    task = asyncio.ensure_future(request)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_forget)
+        raise
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 class Lines:

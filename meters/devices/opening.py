@@ -6,7 +6,7 @@ from meters.devices import maps
 from meters.devices.battery import CommandBattery
 from meters.devices.connect import ConnectError, Transport, parse
 from meters.devices.contacts import AlarmContact, ContactDevice, GridContacts, RelaySwitch
-from meters.devices.errors import DeviceError
+from meters.devices.errors import SettingsError
 from meters.devices.meter import DeviceSettings, ModbusDevice, Now, utc_now
 from meters.devices.modbus import Lines
 from meters.devices.p1 import P1Meter
@@ -18,18 +18,30 @@ from meters.devices.sunspec_device import SunSpecBattery, SunSpecDevice, SunSpec
 AnyDevice = ModbusDevice | SunSpecDevice | P1Meter | ContactDevice
 
 
-class SettingsError(DeviceError):
-    """The device's record cannot be used as it is. The message names the field and the way out."""
-
-
 def check(settings: DeviceSettings) -> None:
     """Raise `SettingsError` when these settings cannot be used; nothing is opened."""
     try:
         connect = parse(settings.connect)
         map_ = None if connect.transport is Transport.P1 else maps.get(settings.map)
         _door(settings, map_)
+        _check_options(settings)
     except (ConnectError, maps.UnknownMap, WiringError) as error:
         raise SettingsError(f"{settings.name}: {error}") from error
+
+
+_OPTIONS = ("peak_w", "capacity_wh", "max_charge_w", "max_discharge_w", "min_soc", "max_soc", "max_a", "frozen_s")
+
+
+def _check_options(settings: DeviceSettings) -> None:
+    """Every option that is a number is one, and not below zero; shares run from 0 to 1."""
+    given = {name: settings.number(name) for name in _OPTIONS}
+    for name, value in given.items():
+        if value is not None and (value < 0 or (name.endswith("_soc") and value > 1)):
+            allowed = "from 0 to 1" if name.endswith("_soc") else "of 0 or more"
+            raise SettingsError(f"{settings.name}: option {name} is {value:g}; give a number {allowed}")
+    low, high = given["min_soc"], given["max_soc"]
+    if low is not None and high is not None and low >= high:
+        raise SettingsError(f"{settings.name}: option min_soc ({low:g}) is not below max_soc ({high:g})")
 
 
 def open_device(settings: DeviceSettings, lines: Lines, now: Now = utc_now) -> AnyDevice:

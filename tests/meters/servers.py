@@ -18,8 +18,16 @@ class RegisterServer:
     """Serves exactly the given registers, to any function; remembers what was read and written."""
 
     def __init__(
-        self, registers: Mapping[int, int], *, units: tuple[int, ...] = (1,), framer: FramerType | None = None
+        self,
+        registers: Mapping[int, int],
+        *,
+        units: tuple[int, ...] = (1,),
+        framer: FramerType | None = None,
+        coils: list[bool] | None = None,
+        inputs: list[bool] | None = None,
     ):
+        """`coils` and `inputs` instead of registers make a module with contacts."""
+        self.coils, self.inputs = coils, inputs
         self.registers = dict(registers)
         self.units, self.framer = units, framer or FramerType.SOCKET
         self.reads: list[tuple[int, int]] = []
@@ -51,7 +59,16 @@ class RegisterServer:
             for at, word in self.registers.items():
                 registers[at - start] = word
 
+        if self.coils is not None and self.inputs is not None:
+            bits = [SimData(0, values=list(v), datatype=DataType.BITS) for v in (self.coils, self.inputs)]
+            words = [SimData(0, values=[0], datatype=DataType.REGISTERS)]
+            module = SimDevice(id=1, simdata=([bits[0]], [bits[1]], words, list(words)))
+            await self._listen([module])
+            return
         devices = [SimDevice(id=unit, simdata=list(blocks), action=answer) for unit in self.units]
+        await self._listen(devices)
+
+    async def _listen(self, devices: list[SimDevice]) -> None:
         self._server = ModbusTcpServer(devices, framer=self.framer, address=("127.0.0.1", self.port))
         assert await self._server.listen()
         self.port = self._server.transport.sockets[0].getsockname()[1]
