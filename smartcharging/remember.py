@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -118,7 +118,13 @@ def _key(site_id: int) -> str:
 
 
 def _to_json(memory: EvseMemory) -> str:
-    return json.dumps(asdict(memory), default=datetime.isoformat)
+    data = _members(memory)
+    data["phases"], data["minimum"] = _members(memory.phases), _members(memory.minimum)
+    return json.dumps(data, default=datetime.isoformat)
+
+
+def _members(record: EvseMemory | PhaseMemory | MinimumMemory) -> dict[str, Any]:
+    return {f.name: getattr(record, f.name) for f in fields(record)}
 
 
 def _from_json(text: str) -> EvseMemory:

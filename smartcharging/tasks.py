@@ -140,12 +140,13 @@ def fetch_weather() -> None:
 
 @shared_task
 def learn() -> None:
-    """Hold yesterday's forecasts against what came."""
+    """Hold yesterday's forecasts against what came, and forecast the cars of the coming days."""
     now = timezone.now()
     for site in Site.objects.order_by("pk"):
         try:
             for series, score in forecasts.score(site, now).items():
                 log.info("site %s (%s): forecast of %s was off by %.0f W on average", site.pk, site.name, series, score)
+            forecasts.make(site, Forecast.Series.CHARGING, history.slot_of(now), now)
         except Exception:
             log.exception("the forecasts of site %s (%s) could not be scored", site.pk, site.name)
 
