@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartcharging.engine.filling import EPS, fill
-from smartcharging.engine.fleet import STATION_MAXIMUM, Flags, Fleet
+from smartcharging.engine.fleet import STATION_MAXIMUM, Fleet
 from smartcharging.engine.limits import SUM, paused, paused_at_station
+from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, surplus_a
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Snapshot
@@ -59,11 +60,12 @@ def admit(
     if not tight.any():
         return candidates.copy(), room - demand, {}
     admitted = candidates.copy()
+    concerned = np.where(fleet.uses > 0, fleet.tree.least_above(np.where(tight, -1.0, 0.0))[fleet.tree.at], 0.0)
     blocked: dict[int, tuple[int, int]] = {}
     space = {(int(n), int(c)): float(room[n, c]) for n, c in np.argwhere(tight)}
     rows = _RowsOf(fleet, space)
-    needs, flags = need.tolist(), candidates.tolist()
-    for i in fleet.order.tolist():
+    needs, flags = need.tolist(), (candidates & (concerned.min(axis=1) < 0)).tolist()
+    for i in fleet.ordered:
         if not flags[i]:
             continue
         mine = rows.of(i)
@@ -83,19 +85,21 @@ class _RowsOf:
     """The rows (node, column) of a chosen set that a car loads, and how often: the same for all cars of a kind."""
 
     def __init__(self, fleet: Fleet, chosen: dict[tuple[int, int], float]) -> None:
-        self._fleet, self._chosen = fleet, chosen
-        self._leaf = fleet.tree.at.tolist()
-        self._uses = [tuple(u) for u in fleet.uses.tolist()]
+        self._fleet = fleet
         self._known: dict[tuple[int, tuple[float, ...]], list[tuple[tuple[int, int], float]]] = {}
+        self._columns: dict[int, list[int]] = {}  # the chosen columns of each node that has any
+        for n, c in chosen:
+            self._columns.setdefault(n, []).append(c)
 
     def of(self, car: int) -> list[tuple[tuple[int, int], float]]:
-        kind = (self._leaf[car], self._uses[car])
+        kind = self._fleet.kinds[car]
         if kind not in self._known:
             self._known[kind] = [
                 ((n, c), kind[1][c])
                 for n in self._fleet.tree.path(kind[0])
-                for c in range(4)
-                if kind[1][c] > 0 and (n, c) in self._chosen
+                if n in self._columns
+                for c in self._columns[n]
+                if kind[1][c] > 0
             ]
         return self._known[kind]
 
@@ -205,7 +209,7 @@ class _Sharing:
         chosen = np.zeros(len(fleet), dtype=bool)
         needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
         running = (np.nan_to_num(fleet.offered_a, nan=0.0) > 0).tolist()
-        for i in [i for i in fleet.order.tolist() if possible[i]]:
+        for i in [i for i in fleet.ordered if possible[i]]:
             enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
             if enough or fleet.fresh_start[i]:
                 chosen[i] = True
@@ -261,14 +265,13 @@ class _Sharing:
             return
         place = np.empty(len(fleet))
         place[fleet.order] = np.arange(len(fleet))
-        for i in np.lexsort((place, -np.round(loss, 6))).tolist():
-            if not coarse[i]:
-                continue
-            path = fleet.tree.path(int(fleet.tree.at[i]))
-            taken = fleet.step_a[i] * fleet.uses[i]
-            if (self.room[path] >= taken - EPS)[:, fleet.uses[i] > 0].all():
+        candidates = np.flatnonzero(coarse)
+        for i in candidates[np.lexsort((place[candidates], -np.round(loss[candidates], 6)))].tolist():
+            path, step_a = list(fleet.tree.path(fleet.kinds[i][0])), fleet.step_a[i]
+            taken = step_a * fleet.uses[i]
+            if (self.room[path] >= taken - EPS)[:, taken > 0].all():
                 self.room[path] -= taken
-                self.value[i] += fleet.step_a[i]
+                self.value[i] += step_a
 
     def _floor(self, which: Flags) -> None:
         fleet = self.fleet

@@ -21,9 +21,10 @@ import numpy as np
 from smartcharging.engine import battery
 from smartcharging.engine.aim import Aim, admit, aim
 from smartcharging.engine.filling import EPS, fill
-from smartcharging.engine.fleet import Flags, Fleet
+from smartcharging.engine.fleet import Fleet
 from smartcharging.engine.grid import NOMINAL_V, Phases
 from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
+from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, residual
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Allocation, Narrowing, Share, Snapshot

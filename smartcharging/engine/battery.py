@@ -6,7 +6,7 @@ no departure. It is *counted* on only as far as it is both told to discharge and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -103,14 +103,15 @@ def settle(
     answer: dict[str, float] = {}
     for battery in sorted(snapshot.batteries, key=lambda b: b.key):
         path = fleet.tree.path(battery.node)
+        at = list(path)
         one_w = spread(battery, 1.0)
         used = one_w > 0
         if any(_shut(limits, n) for n in path if n < fleet.circuits):
             answer[battery.key] = 0.0
             continue
         # The most it may take (negative: the least it has to give) so that no node above it is over its limit.
-        most_w = float((room[path][:, used] / one_w[used]).min())
-        charge_w = max(float((yields[path][:, used] / one_w[used]).min()), 0.0)
+        most_w = float((room[at][:, used] / one_w[used]).min())
+        charge_w = max(float((yields[at][:, used] / one_w[used]).min()), 0.0)
         power_w = min(wish.get(battery.key, 0.0), most_w, charge_w)
         power_w = able(battery, power_w)
         if power_w < 0:
@@ -128,7 +129,7 @@ def _shut(limits: Limits, node: int) -> bool:
     return bool((limits.table[node, :SUM] <= 0).all())
 
 
-def _floor_w(snapshot: Snapshot, limits: Limits, battery: BatteryState, path: list[int]) -> float:
+def _floor_w(snapshot: Snapshot, limits: Limits, battery: BatteryState, path: Sequence[int]) -> float:
     """How far it may discharge before a node above it feeds back more than it may. Judged where there is a meter."""
     floor = -np.inf
     for n in path:

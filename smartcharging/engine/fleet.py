@@ -19,19 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.limits import NO_BOUND, SUM, Limits
-from smartcharging.engine.priorities import just_paused, just_started, laxity_s, max_a, urgency, weight
+from smartcharging.engine.priorities import Flags, paused_lately, slack_s, started_lately, weights
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Mode, Session, Snapshot
 from smartcharging.engine.tree import Floats, Tree
 
-Flags = NDArray[np.bool_]
+_UNKNOWN = (np.nan, np.nan, np.nan)
 ON_PHASE_A = 1.0  # a current above this proves that the car uses a phase
 STATION_MAXIMUM = "station maximum"
 
@@ -73,6 +73,15 @@ class Fleet:
     def __len__(self) -> int:
         return len(self.sessions)
 
+    @cached_property
+    def kinds(self) -> list[tuple[int, tuple[float, ...]]]:
+        """Leaf and use of each car, as plain numbers: cars of one kind load the same places."""
+        return list(zip(self.tree.at.tolist(), map(tuple, self.uses.tolist()), strict=True))
+
+    @cached_property
+    def ordered(self) -> list[int]:
+        return [int(i) for i in self.order]
+
     def load(self, limit_a: Floats) -> Floats:
         """What each node's cars may draw when these are the limits: nobody falls below what is held of him yet."""
         return self.tree.sums(np.maximum(self.hold, limit_a[:, None] * self.uses))
@@ -85,45 +94,67 @@ class Fleet:
         sessions = tuple(snapshot.sessions[i] for i in listed)
         at = np.array([leaf_of[i] for i in listed], dtype=np.intp)
 
-        measured = np.array([_measured(s, now, rules) for s in sessions], dtype=float).reshape(len(sessions), 3)
-        known = ~np.isnan(measured).any(axis=1)
-        drawn = np.zeros((len(sessions), 4))
-        drawn[:, :SUM] = np.where(known[:, None], np.maximum(measured, 0.0), 0.0)
-        drawn[:, SUM] = drawn[:, :SUM].sum(axis=1)
-        drawn_a = np.where(known, drawn[:, :SUM].max(axis=1, initial=0.0), np.nan)
+        def column(name: str) -> Floats:
+            values = [getattr(s, name) for s in sessions]
+            return np.array([np.nan if v is None else v for v in values], dtype=float)
 
-        phases = np.array([_phases(s) for s in sessions], dtype=bool).reshape(len(sessions), 3)
-        phases |= drawn[:, :SUM] > ON_PHASE_A
-        uses = np.zeros((len(sessions), 4))
-        uses[:, :SUM] = phases
-        uses[:, SUM] = phases.sum(axis=1)
+        def seconds_since(name: str) -> Floats:
+            moments = [getattr(s, name) for s in sessions]
+            return np.array([np.nan if m is None else (now - m).total_seconds() for m in moments], dtype=float)
 
-        column = _columns(sessions)
-        offered = column("offered_a")
-        changed_s = np.array([_seconds_since(s.offered_since, now) for s in sessions])
-        level = np.array([stands_at_a(s, now, rules) for s in sessions])
-        held = np.array([held_a(s, now, rules) for s in sessions])
-        hold = np.maximum(held[:, None] * uses, drawn)
-        for i, s in enumerate(sessions):
-            if not s.reachable and not known[i] and _was_defiant(s, rules):
-                hold[i, :SUM] = np.maximum(hold[i, :SUM], s.measured_a)
-        hold[:, SUM] = hold[:, :SUM].sum(axis=1)
-        patience = np.array([rules.ignore_dc_s if s.dc else rules.ignore_s for s in sessions])
-        reachable = np.array([s.reachable for s in sessions], dtype=bool)
+        def flags(name: str) -> Flags:
+            return np.array([getattr(s, name) for s in sessions], dtype=bool)
+
         with np.errstate(invalid="ignore"):
-            ignores = reachable & (changed_s > patience) & (drawn_a > offered + rules.ignore_a)
+            dc, wants, reachable = flags("dc"), flags("wants"), flags("reachable")
+            offered, safe = column("offered_a"), column("fail_safe_a")
+            changed_s = np.nan_to_num(seconds_since("offered_since"), nan=np.inf)
+            level = stands_at_a(offered, safe, seconds_since("lease_until"), reachable, rules)
+            held = held_a(level, column("offered_before_a"), changed_s, rules)
 
-        unsure = np.array([_unsure(s, now, rules) for s in sessions], dtype=bool) & known
-        risen = np.where(unsure[:, None], np.maximum(drawn, np.nan_to_num(offered)[:, None] * uses), drawn)
-        risen[:, SUM] = risen[:, :SUM].sum(axis=1)
+            measured = np.array([s.measured_a or _UNKNOWN for s in sessions], dtype=float).reshape(len(sessions), 3)
+            age_s = np.nan_to_num(seconds_since("measured_at"), nan=0.0)
+            patience_s = np.where(dc, rules.ignore_dc_s, rules.ignore_s)
+            above = measured.max(axis=1, initial=-np.inf) > offered + rules.ignore_a
+            defiant = above & (changed_s - age_s > patience_s)  # seen so when it was last heard
+            recent = age_s <= np.where(reachable, rules.ev_max_age_s, rules.lost_max_age_s)
+            known = ~np.isnan(measured).any(axis=1) & recent
 
-        cap, cap_reason = _caps(sessions, limits)
-        laxity = [laxity_s(s, now) for s in sessions]
-        wants = np.array([s.wants for s in sessions], dtype=bool)
-        planned = np.array(
-            [np.nan if not snapshot.plan_valid or s.planned_w is None else max(s.planned_w, 0.0) for s in sessions]
-        )
-        order = sorted(range(len(sessions)), key=lambda i: urgency(sessions[i], now, rules))
+            drawn = np.zeros((len(sessions), 4))
+            drawn[:, :SUM] = np.where(known[:, None], np.maximum(measured, 0.0), 0.0)
+            drawn[:, SUM] = drawn[:, :SUM].sum(axis=1)
+            drawn_a = np.where(known, drawn[:, :SUM].max(axis=1, initial=0.0), np.nan)
+
+            uses = np.zeros((len(sessions), 4))
+            phases = np.array([_phases(s) for s in sessions], dtype=bool).reshape(len(sessions), 3)
+            uses[:, :SUM] = phases | (drawn[:, :SUM] > ON_PHASE_A)
+            uses[:, SUM] = uses[:, :SUM].sum(axis=1)
+
+            hold = np.maximum(held[:, None] * uses, drawn)
+            still = (~reachable & defiant)[:, None]
+            hold[:, :SUM] = np.where(still, np.fmax(hold[:, :SUM], measured), hold[:, :SUM])
+            hold[:, SUM] = hold[:, :SUM].sum(axis=1)
+            ignores = reachable & known & above & (changed_s > patience_s)
+
+            unsure = known & (age_s > changed_s - rules.follow_s) & (changed_s <= rules.unsure_s)
+            risen = np.where(unsure[:, None], np.maximum(drawn, np.nan_to_num(offered)[:, None] * uses), drawn)
+            risen[:, SUM] = risen[:, :SUM].sum(axis=1)
+
+            station = np.fmin(column("max_a"), column("max_w") / (np.maximum(uses[:, SUM], 1.0) * NOMINAL_V))
+            here_s = seconds_since("arrived_at")
+            left_s = -seconds_since("departure")
+            slack = slack_s(left_s, column("energy_needed_wh"), station * uses[:, SUM] * NOMINAL_V)
+            must = wants & (slack <= rules.must_within_s)
+            fresh_start = started_lately(offered, seconds_since("on_since"), rules)
+            fresh_pause = paused_lately(offered, seconds_since("off_since"), here_s, rules)
+        cap, cap_reason = _caps(sessions, station, uses[:, SUM], limits)
+        planned = column("planned_w") if snapshot.plan_valid else np.full(len(sessions), np.nan)
+        by_key = np.empty(len(sessions))
+        by_key[sorted(range(len(sessions)), key=lambda i: sessions[i].key)] = np.arange(len(sessions))
+        priority = column("priority")
+        # As `priorities.urgency` has it; the last key sorts first.
+        came = np.nan_to_num(-here_s, nan=np.inf)
+        order = np.lexsort((by_key, came, slack, ~fresh_start, ~must, -priority))
         return cls(
             sessions=sessions,
             tree=Tree(parents, at),
@@ -137,7 +168,7 @@ class Fleet:
             cap_a=cap,
             cap_reason=cap_reason,
             step_a=np.maximum(column("step_a"), 1e-3),
-            fail_safe_a=column("fail_safe_a"),
+            fail_safe_a=safe,
             offered_a=offered,
             level_a=level,
             hold=hold,
@@ -146,33 +177,32 @@ class Fleet:
             risen=risen,
             ignores=ignores,
             changed_s=changed_s,
-            weight=np.array([weight(s) for s in sessions], dtype=float),
-            must=wants & (np.array(laxity, dtype=float) <= rules.must_within_s),
-            fresh_start=np.array([just_started(s, now, rules) for s in sessions], dtype=bool),
-            fresh_pause=np.array([just_paused(s, now, rules) for s in sessions], dtype=bool),
+            weight=weights(priority),
+            must=must,
+            fresh_start=fresh_start,
+            fresh_pause=fresh_pause,
             fast=np.array([s.mode is Mode.FAST for s in sessions], dtype=bool),
             surplus=np.array([s.mode is Mode.SURPLUS for s in sessions], dtype=bool),
-            planned_a=planned / (np.maximum(uses[:, SUM], 1.0) * NOMINAL_V),
-            order=np.array(order, dtype=np.intp),
+            planned_a=np.maximum(planned, 0.0) / (np.maximum(uses[:, SUM], 1.0) * NOMINAL_V),
+            order=order,
         )
 
 
-def held_a(session: Session, now: datetime, rules: Rules) -> float:
-    """The most the car may be drawing by what its EVSE was told, now or a moment ago; see the module's text."""
-    level, before = stands_at_a(session, now, rules), session.offered_before_a
-    moving = session.offered_since is not None and (now - session.offered_since).total_seconds() < rules.follow_s
-    return level if before is None or not moving else max(level, before)
+def stands_at_a(offered_a: Floats, fail_safe_a: Floats, ended_s: Floats, reachable: Flags, rules: Rules) -> Floats:
+    """The limit each EVSE stands by at this moment, per phase, as far as it can be known.
+
+    `offered_a` NaN: not known. `ended_s`: seconds since the lease ended, negative while it runs, NaN without one.
+    """
+    either = np.maximum(offered_a, fail_safe_a)
+    surely_over = ended_s >= rules.follow_s
+    here = np.where(ended_s >= 0, either, offered_a)
+    away = np.where(surely_over, fail_safe_a, either)
+    return np.where(np.isnan(offered_a), fail_safe_a, np.where(reachable, here, away))
 
 
-def stands_at_a(session: Session, now: datetime, rules: Rules) -> float:
-    """The limit the EVSE stands by at this moment, per phase, as far as it can be known."""
-    offered, safe = session.offered_a, session.fail_safe_a
-    if offered is None:
-        return safe
-    ended_s = None if session.lease_until is None else (now - session.lease_until).total_seconds()
-    if not session.reachable:
-        return safe if ended_s is not None and ended_s >= rules.follow_s else max(offered, safe)
-    return max(offered, safe) if ended_s is not None and ended_s >= 0 else offered
+def held_a(level_a: Floats, before_a: Floats, changed_s: Floats, rules: Rules) -> Floats:
+    """The most each car may be drawing by what its EVSE was told, now or a moment ago; see the module's text."""
+    return np.where(changed_s < rules.follow_s, np.fmax(level_a, before_a), level_a)
 
 
 def _leaves(snapshot: Snapshot) -> tuple[list[int], list[int], list[float]]:
@@ -181,13 +211,16 @@ def _leaves(snapshot: Snapshot) -> tuple[list[int], list[int], list[float]]:
     members: dict[tuple[int, int], int] = {}
     sizes: dict[int, int] = {}
     maxima: dict[int, float] = {}
+    leaf_of = [s.node for s in snapshot.sessions]
     for s in snapshot.sessions:
-        if not 0 <= s.node < len(snapshot.grid):
+        if not 0 <= s.node < len(parents):
             raise IndexError(f"session {s.key!r}: there is no node {s.node}")
-        if s.group is not None and s.group_max_a is not None:
-            members[s.group, s.node] = members.get((s.group, s.node), 0) + 1
-            sizes[s.group] = sizes.get(s.group, 0) + 1
-            maxima[s.group] = min(maxima.get(s.group, np.inf), s.group_max_a)
+    grouped = [(i, s) for i, s in enumerate(snapshot.sessions) if s.group is not None and s.group_max_a is not None]
+    for _, s in grouped:
+        group, maximum = s.group or 0, s.group_max_a or 0.0
+        members[group, s.node] = members.get((group, s.node), 0) + 1
+        sizes[group] = sizes.get(group, 0) + 1
+        maxima[group] = min(maxima.get(group, np.inf), maximum)
     index: dict[tuple[int, int], int] = {}
     shared: list[float] = []
     for group, node in sorted(members):
@@ -195,67 +228,23 @@ def _leaves(snapshot: Snapshot) -> tuple[list[int], list[int], list[float]]:
         parents.append(node)
         # A station fed from two circuits is no tree; each circuit then gets its EVSEs' part of the maximum.
         shared.append(max(maxima[group], 0.0) * members[group, node] / sizes[group])
-    leaf_of = [
-        s.node if s.group is None or s.group_max_a is None else index[s.group, s.node] for s in snapshot.sessions
-    ]
+    for i, s in grouped:
+        leaf_of[i] = index[s.group or 0, s.node]
     return parents, leaf_of, shared
 
 
-def _columns(sessions: Sequence[Session]):  # type: ignore[no-untyped-def]
-    def column(name: str) -> Floats:
-        values = [getattr(s, name) for s in sessions]
-        return np.array([np.nan if v is None else v for v in values], dtype=float)
-
-    return column
-
-
-def _caps(sessions: Sequence[Session], limits: Limits) -> tuple[Floats, list[str]]:
+def _caps(sessions: Sequence[Session], station_a: Floats, phases: Floats, limits: Limits) -> tuple[Floats, list[str]]:
     """The most each may have for its own sake: station and car, or what somebody put on this very EVSE."""
-    caps, reasons = np.zeros(len(sessions)), []
-    for i, s in enumerate(sessions):
-        cap, reason = max_a(s), STATION_MAXIMUM
-        if s.key in limits.sessions:
+    caps, reasons = station_a.copy(), [STATION_MAXIMUM] * len(sessions)
+    if limits.sessions:
+        for i, s in enumerate(sessions):
             by_amps, by_watts = limits.sessions.get(s.key, (NO_BOUND, NO_BOUND))
-            phases = max(sum(_phases(s)), 1)
-            for bound, amps in ((by_amps, by_amps.value), (by_watts, by_watts.value / (phases * NOMINAL_V))):
-                if amps < cap:
-                    cap, reason = amps, bound.reason
-        caps[i] = max(cap, 0.0)
-        reasons.append(reason)
-    return caps, reasons
+            for bound, amps in ((by_amps, by_amps.value), (by_watts, by_watts.value / (max(phases[i], 1) * NOMINAL_V))):
+                if amps < caps[i]:
+                    caps[i], reasons[i] = amps, bound.reason
+    return np.maximum(np.nan_to_num(caps), 0.0), reasons
 
 
 def _phases(session: Session) -> tuple[bool, bool, bool]:
     """DC loads all three. A car of which no phase is known may use any."""
     return (True, True, True) if session.dc or not any(session.phases) else session.phases
-
-
-def _measured(session: Session, now: datetime, rules: Rules) -> tuple[float, float, float]:
-    unknown = (np.nan, np.nan, np.nan)
-    if session.measured_a is None:
-        return unknown
-    age_limit_s = rules.ev_max_age_s if session.reachable else rules.lost_max_age_s
-    if session.measured_at is not None and _seconds_since(session.measured_at, now) > age_limit_s:
-        return unknown
-    return session.measured_a
-
-
-def _was_defiant(session: Session, rules: Rules) -> bool:
-    """The last that was heard of it: drawing more than its limit, longer than a car takes to follow."""
-    if session.measured_a is None or session.measured_at is None or session.offered_a is None:
-        return False
-    patience = rules.ignore_dc_s if session.dc else rules.ignore_s
-    seen_after_s = _seconds_since(session.offered_since, session.measured_at)
-    return seen_after_s > patience and max(session.measured_a) > session.offered_a + rules.ignore_a
-
-
-def _unsure(session: Session, now: datetime, rules: Rules) -> bool:
-    """Its limit changed a moment ago, and nothing was measured since it had time to follow."""
-    if session.offered_since is None or session.measured_at is None:
-        return False
-    settled_at = session.offered_since + timedelta(seconds=rules.follow_s)
-    return session.measured_at < settled_at and _seconds_since(session.offered_since, now) <= rules.unsure_s
-
-
-def _seconds_since(moment: datetime | None, now: datetime) -> float:
-    return np.inf if moment is None else (now - moment).total_seconds()

@@ -10,10 +10,15 @@ import math
 from collections.abc import Iterable
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Session
 
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 _FAR = math.inf
 
 
@@ -25,16 +30,22 @@ def max_a(session: Session) -> float:
     return min(session.max_a, session.max_w / (phases * NOMINAL_V))
 
 
+def slack_s(left_s: Floats, need_wh: Floats, full_w: Floats) -> Floats:
+    """Laxity of many: time left, less the time the need takes at full power. NaN in, or nothing ahead: infinite.
+
+    When the hour has passed, what was promised was kept or missed, and no haste changes it.
+    """
+    asks = (left_s > 0) & (need_wh > 0) & (full_w > 0)
+    takes_s = np.where(asks, need_wh, 0.0) * 3600 / np.where(asks, full_w, 1.0)
+    return np.where(asks, np.nan_to_num(left_s) - takes_s, np.inf)
+
+
 def laxity_s(session: Session, now: datetime) -> float:
     """How long the car could still wait. Infinite without a departure ahead or without a known need."""
-    need = session.energy_needed_wh
-    if session.departure is None or need is None or need <= 0:
-        return _FAR
-    left_s = (session.departure - now).total_seconds()
-    if left_s <= 0:
-        return _FAR  # the hour has passed: what was promised was kept or missed, and no haste changes it
+    left_s = np.nan if session.departure is None else (session.departure - now).total_seconds()
+    need_wh = np.nan if session.energy_needed_wh is None else session.energy_needed_wh
     full_w = max_a(session) * (3 if session.dc else session.phase_count) * NOMINAL_V
-    return left_s - need * 3600 / full_w if full_w > 0 else _FAR
+    return float(slack_s(np.array(left_s), np.array(need_wh), np.array(full_w)))
 
 
 def must_charge(session: Session, now: datetime, rules: Rules = DEFAULT) -> bool:
@@ -42,22 +53,34 @@ def must_charge(session: Session, now: datetime, rules: Rules = DEFAULT) -> bool
     return session.wants and laxity_s(session, now) <= rules.must_within_s
 
 
-def just_started(session: Session, now: datetime, rules: Rules = DEFAULT) -> bool:
+def started_lately(offered_a: Floats, on_for_s: Floats, rules: Rules) -> Flags:
     """On, and not yet for as long as a start should last."""
-    return (
-        bool(session.offered_a)
-        and session.on_since is not None
-        and (now - session.on_since).total_seconds() < rules.min_on_s
-    )
+    return np.asarray((offered_a > 0) & (on_for_s < rules.min_on_s))
+
+
+def paused_lately(offered_a: Floats, off_for_s: Floats, here_for_s: Floats, rules: Rules) -> Flags:
+    """Paused by us a moment ago. A car that has just arrived was never paused, and may start."""
+    before_it_came = off_for_s >= here_for_s
+    return np.asarray((offered_a == 0) & (off_for_s < rules.min_off_s) & ~before_it_came)
+
+
+def just_started(session: Session, now: datetime, rules: Rules = DEFAULT) -> bool:
+    """`started_lately` of one."""
+    return bool(started_lately(_number(session.offered_a), _seconds(session.on_since, now), rules))
 
 
 def just_paused(session: Session, now: datetime, rules: Rules = DEFAULT) -> bool:
-    """Paused by us a moment ago. A car that has just arrived was never paused, and may start."""
-    if session.off_since is None or session.offered_a is None or session.offered_a > 0:
-        return False
-    if session.arrived_at is not None and session.off_since <= session.arrived_at:
-        return False
-    return (now - session.off_since).total_seconds() < rules.min_off_s
+    """`paused_lately` of one."""
+    offered, off, here = _number(session.offered_a), _seconds(session.off_since, now), _seconds(session.arrived_at, now)
+    return bool(paused_lately(offered, off, here, rules))
+
+
+def _number(value: float | None) -> Floats:
+    return np.array(np.nan if value is None else value)
+
+
+def _seconds(moment: datetime | None, now: datetime) -> Floats:
+    return np.array(np.nan if moment is None else (now - moment).total_seconds())
 
 
 def urgency(session: Session, now: datetime, rules: Rules = DEFAULT) -> tuple[int, bool, bool, float, float, str]:
@@ -79,6 +102,11 @@ def rank(sessions: Iterable[Session], now: datetime, rules: Rules = DEFAULT) -> 
     return sorted(sessions, key=lambda s: urgency(s, now, rules))
 
 
-def weight(session: Session) -> float:
+def weights(priority: Floats) -> Floats:
     """How much faster a session rises in its share: each class twice the one below it, within reason."""
-    return float(2.0 ** min(max(session.priority, 0), 8))
+    return np.asarray(2.0 ** np.clip(priority, 0, 8))
+
+
+def weight(session: Session) -> float:
+    """`weights` of one."""
+    return float(weights(np.array(float(session.priority))))

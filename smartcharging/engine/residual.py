@@ -30,9 +30,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.fleet import Flags, Fleet
+from smartcharging.engine.fleet import Fleet
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.limits import SUM, Limits, Rank
+from smartcharging.engine.priorities import Flags
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Snapshot
 from smartcharging.engine.tree import Floats
 
@@ -73,7 +74,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
     plain[:count] = limits.ranks == Rank.CIRCUIT
 
     strict = np.zeros(size, dtype=bool)
-    for n in np.flatnonzero(stale):
+    for n in np.flatnonzero(stale).tolist():
         fallback = circuits[n].fallback_a
         strict[n] = fallback is None
         least = meters.safe[n] if fallback is None else np.array([fallback, fallback, fallback, 3 * fallback])
@@ -102,32 +103,53 @@ class _Meters:
     """The readings as columns, and what they say about load that is not ours."""
 
     def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
-        self.snapshot, self.fleet = snapshot, fleet
-        self.count = len(snapshot.grid)
+        circuits = snapshot.grid.circuits
+        self.fleet, self.count = fleet, len(circuits)
         self.current, power = _readings(snapshot)
         self.fresh: Flags = np.asarray(np.isfinite(self.current).all(axis=1))
-        self.stale: Flags = np.array([c.metered for c in snapshot.grid.circuits]) & ~self.fresh
+        self.stale: Flags = np.array([c.metered for c in circuits]) & ~self.fresh
         self.safe = fleet.tree.sums(fleet.fail_safe_a[:, None] * fleet.uses)[: self.count]
         shown = np.zeros((self.count, 4))  # as the meter sees it: PV and other infeed negative
         shown[:, :SUM] = np.where(self.fresh[:, None], self.current, 0.0)
         shown[:, SUM] = np.where(np.isnan(power), shown[:, :SUM].sum(axis=1), power / NOMINAL_V)
+        sun = _sun(snapshot, self.count)
         self.without_batteries = shown - _below(fleet, battery_amps(snapshot.batteries, self.count))
-        self.sun = _below(fleet, _sun(snapshot, self.count))
+        self.sun = _below(fleet, sun)
+        self.known = np.zeros((self.count, 4))  # load without a meter of its own
+        for n, amps in snapshot.background_a.items():
+            self.known[n, :SUM] = amps
+            self.known[n, SUM] = sum(amps)
+        self.known_sun = sun if snapshot.pv_a else np.zeros((self.count, 4))
+        self.commissioned = np.zeros((self.count, 4))
+        for n in np.flatnonzero(self.stale).tolist():
+            circuit = circuits[n]
+            fallback = self.safe[n, :SUM] if circuit.fallback_a is None else circuit.fallback_a
+            worst = np.maximum(np.array(circuit.limit_a) - circuit.margin_a - fallback, 0.0)
+            self.commissioned[n] = [*worst, worst.sum()]
 
     def other_load(self, drawn: Floats) -> Floats:
         """The load at each node that is neither a car nor a battery, if the cars draw this much.
 
-        Amps per phase without any infeed, for copper; the sum with it, for contracts. Nothing below a silent meter:
-        its fallback was commissioned with that load already taken off.
+        Amps per phase without any infeed, for copper; the sum with it, for contracts. A node without a meter adds up
+        what the tree knows below it. Nothing at a silent meter: its fallback was commissioned with that load already
+        taken off, and above it that load is what was commissioned.
         """
-        fresh = self.fresh[:, None]
-        net = np.where(fresh, self.without_batteries - self.fleet.tree.sums(drawn)[: self.count], 0.0)
-        copper = np.where(fresh, np.maximum(net[:, :SUM] - self.sun[:, :SUM], 0.0), 0.0)
+        fresh, stale = self.fresh[:, None], self.stale[:, None]
+        seen = self.without_batteries - self.fleet.tree.sums(drawn)[: self.count]
+        copper = np.maximum(seen - self.sun, 0.0)
         if not self.fresh.all():
-            _unread(self.snapshot, self.fresh, self.stale, net, copper, self.safe)
-        other = np.column_stack((copper, net[:, SUM]))
+            net = np.where(fresh, seen, np.where(stale, self.commissioned, self.known + self.known_sun))
+            copper = np.where(fresh, copper, np.where(stale, self.commissioned, np.maximum(self.known, 0.0)))
+            seen, copper = self._added_up(net), self._added_up(copper)
+        other = np.column_stack((copper[:, :SUM], seen[:, SUM]))
         other[self.stale] = 0.0
         return other
+
+    def _added_up(self, table: Floats) -> Floats:
+        own = np.zeros((self.fleet.tree.size, 4))
+        fixed = np.ones(self.fleet.tree.size, dtype=bool)
+        own[: self.count], fixed[: self.count] = table, self.fresh | self.stale
+        return self.fleet.tree.sums_up_to(own, fixed)[: self.count]
 
 
 def battery_amps(batteries: tuple[BatteryState, ...], count: int) -> Floats:
@@ -201,33 +223,3 @@ def _sun(snapshot: Snapshot, count: int) -> Floats:
         table[0, :SUM] = min(snapshot.pv_w, 0.0) / (3 * NOMINAL_V)
     table[:, SUM] = table[:, :SUM].sum(axis=1)
     return table
-
-
-def _unread(
-    snapshot: Snapshot,
-    fresh: NDArray[np.bool_],
-    stale: NDArray[np.bool_],
-    net: Floats,
-    copper: Floats,
-    safe: Floats,
-) -> None:
-    """Fill in the nodes without a reading, from below upwards: what the tree knows, or was commissioned for."""
-    circuits = snapshot.grid.circuits
-    children: list[list[int]] = [[] for _ in circuits]
-    for n, circuit in enumerate(circuits):
-        if circuit.parent is not None:
-            children[circuit.parent].append(n)
-    for n in reversed(range(len(circuits))):
-        if fresh[n]:
-            continue
-        if stale[n]:
-            circuit = circuits[n]
-            fallback = safe[n, :SUM] if circuit.fallback_a is None else circuit.fallback_a
-            copper[n] = np.maximum(np.array(circuit.limit_a) - circuit.margin_a - fallback, 0.0)
-            net[n, :SUM], net[n, SUM] = copper[n], copper[n].sum()
-            continue
-        known = np.array(snapshot.background_a.get(n, (0.0, 0.0, 0.0)))
-        copper[n] = np.maximum(known, 0.0) + copper[children[n]].sum(axis=0)
-        net[n, :SUM] = known + np.minimum(snapshot.pv_a.get(n, (0.0, 0.0, 0.0)), 0.0)
-        net[n, SUM] = net[n, :SUM].sum()
-        net[n] += net[children[n]].sum(axis=0)

@@ -20,6 +20,8 @@ class Tree:
 
     def __init__(self, parents: Sequence[int], at: Ints) -> None:
         self.size = len(parents)
+        self._parents = list(parents)
+        self._paths: dict[int, tuple[int, ...]] = {}
         self.parent: Ints = np.asarray(parents, dtype=np.intp)
         self.at = at
         depth = [0] * self.size
@@ -67,9 +69,17 @@ class Tree:
             least[nodes] = np.minimum(least[nodes], least[self.parent[nodes]])
         return least
 
-    def path(self, node: int) -> list[int]:
+    def sums_up_to(self, own: Floats, fixed: NDArray[np.bool_]) -> Floats:
+        """Each node's own value and its children's; a `fixed` node keeps its own, whatever is below it."""
+        total = own.copy()
+        for nodes, starts, above in reversed(self._levels):
+            below = np.add.reduceat(total[nodes], starts, axis=0)
+            total[above] += np.where(fixed[above, None], 0.0, below)
+        return total
+
+    def path(self, node: int) -> tuple[int, ...]:
         """The node and everything above it."""
-        steps = [node]
-        while self.parent[steps[-1]] >= 0:
-            steps.append(int(self.parent[steps[-1]]))
-        return steps
+        if node not in self._paths:
+            above = self._parents[node]
+            self._paths[node] = (node,) if above < 0 else (node, *self.path(above))
+        return self._paths[node]
