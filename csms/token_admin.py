@@ -228,7 +228,7 @@ class IdTokenAdmin(ImportExportModelAdmin, SiteNarrowedAdmin):
     list_display: tuple[str, ...] = ("value", "label", "site", "kind_of", "state", "expires_at", "group", "driver")
     list_display_links = ("value", "label")
     list_filter = (("site", OfMySites), "status", "type", "group")
-    list_select_related = ("site", "driver")
+    list_select_related: tuple[str, ...] = ("site", "driver")
     search_fields = ("value", "label", "group", "driver__username", "driver__last_name")
     autocomplete_fields = ("site",)
     actions = ("accept_ticked", "block_ticked")

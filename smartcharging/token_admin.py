@@ -37,7 +37,7 @@ class TokenProfileInline(SiteNarrowedInline, TabularInline):
 class ProfiledTokenResource(IdTokenResource):
     """With a column `profile`: the name of a user profile of the site; empty means none."""
 
-    profile = fields.Field("profile", "token_profile__profile__name", widget=SafeTextWidget())
+    profile = fields.Field("token_profile__profile__name", "profile", widget=SafeTextWidget())
 
     class Meta(IdTokenResource.Meta):
         fields = (*IdTokenResource.Meta.fields, "profile")

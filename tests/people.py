@@ -9,6 +9,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from csms.models import IdToken
+from meters.access import grant
 from meters.models import Site, SiteRole
 
 PASSWORD = "a-long-password"
@@ -23,7 +24,7 @@ def _person(name: str, **fields: Any) -> User:
 
 def _with_role(name: str, site: Site, role: SiteRole.Role) -> User:
     user = _person(name, is_staff=True)
-    SiteRole.objects.get_or_create(user=user, site=site, role=role)
+    grant(user, site, role)
     return user
 
 
