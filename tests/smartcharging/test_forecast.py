@@ -68,7 +68,7 @@ def test_a_busy_morning_raises_the_hours_after_it_and_fades():
 
     assert forecast.p50_w[0] == pytest.approx(13_000)
     assert 9000 < forecast.p50_w[16] < 11_000
-    assert forecast.p50_w[95] == pytest.approx(9000, abs=100)
+    assert forecast.p50_w[95] == pytest.approx(9000, abs=200)
 
 
 def test_less_than_a_week_is_enough_for_the_same_kind_of_day():

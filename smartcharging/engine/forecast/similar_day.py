@@ -18,7 +18,7 @@ from smartcharging.engine.problem import Series
 WEEKS = 4
 FEWEST = 2  # days that make a median
 RECENT_SLOTS = 8  # two hours
-FEWEST_RECENT = 4
+TODAY_LASTS = 0.5
 FADES_SLOTS = 16.0  # four hours
 SPREAD_DAYS = 28
 FEWEST_FOR_SPREAD = 10
@@ -65,8 +65,9 @@ def building(history: History, start: datetime, slots: int, zone: tzinfo, worst_
     days = Days.of(history, zone)
     day, weekday, quarter = local_clock(start, slots, zone, history.slot_s)
     usual, how = _usual(days, day, weekday, quarter)
-    off = _off_now(history, days, start, zone)
-    middle = usual + off * np.exp(-np.arange(slots) / FADES_SLOTS)
+    now, today = (_off_now(history, days, start, zone, n) for n in (RECENT_SLOTS, QUARTERS_A_DAY))
+    lasts = today * TODAY_LASTS  # a colder week, a new machine: half of how far off a whole day was, stays
+    middle = usual + lasts + (now - lasts) * np.exp(-np.arange(slots) / FADES_SLOTS)
     lasting = _lasting(history, start)
     worst = worst_w if worst_w is not None else float(np.nanmax(history.values)) if history.known else np.nan
     unknown = np.isnan(middle)
@@ -116,13 +117,13 @@ def _usual(days: Days, day: Integers, weekday: Integers, quarter: Integers) -> t
     return usual, how
 
 
-def _off_now(history: History, days: Days, start: datetime, zone: tzinfo) -> float:
-    """How far the last two hours were from usual, on average; zero when too little is known."""
-    first = start - timedelta(seconds=RECENT_SLOTS * history.slot_s)
-    measured = history.window(first, RECENT_SLOTS)
-    day, weekday, quarter = local_clock(first, RECENT_SLOTS, zone, history.slot_s)
+def _off_now(history: History, days: Days, start: datetime, zone: tzinfo, slots: int) -> float:
+    """How far the last slots were from usual, on average; zero when less than half of them is known."""
+    first = start - timedelta(seconds=slots * history.slot_s)
+    measured = history.window(first, slots)
+    day, weekday, quarter = local_clock(first, slots, zone, history.slot_s)
     off = measured - _usual(days, day, weekday, quarter)[0]
-    return float(np.nanmean(off)) if np.isfinite(off).sum() >= FEWEST_RECENT else 0.0
+    return float(np.nanmean(off)) if np.isfinite(off).sum() >= slots // 2 else 0.0
 
 
 def _lasting(history: History, start: datetime) -> float:
@@ -132,30 +133,34 @@ def _lasting(history: History, start: datetime) -> float:
 
 
 def _spread(days: Days, weekday: Integers, quarter: Integers, middle: Series) -> tuple[Series, Series]:
-    """The 10 % and 90 % quantiles: what days of the same kind differ from their own median around this time."""
+    """The 10 % and 90 % quantiles: by how much this very rule was off around this time of day on past days."""
+    rows = np.arange(max(days.power.shape[0] - SPREAD_DAYS, 0), days.power.shape[0])
+    past_day = np.repeat(days.first + rows, QUARTERS_A_DAY)
+    past_quarter = np.tile(np.arange(QUARTERS_A_DAY), rows.shape[0])
+    usual, _ = _usual(days, past_day, (past_day + 6) % 7, past_quarter)
+    off = days.power[rows] - usual.reshape(-1, QUARTERS_A_DAY)
+    weekend_rows = (days.first + rows + 6) % 7 >= 5
     low, high = middle.copy(), middle.copy()
-    power = days.power[-SPREAD_DAYS:]
-    first = days.first + days.power.shape[0] - power.shape[0]
-    weekend_rows = (first + np.arange(power.shape[0]) + 6) % 7 >= 5
     for weekend in (False, True):
-        mine = power[weekend_rows == weekend]
         slots = np.flatnonzero((weekday >= 5) == weekend)
         if not slots.size:
             continue
-        offsets = _quantiles_around(mine if np.isfinite(mine).sum() >= FEWEST_FOR_SPREAD else power)
+        mine = off[weekend_rows == weekend]
+        offsets = _quantiles_around(mine if np.isfinite(mine).sum() >= FEWEST_FOR_SPREAD else off)
         low[slots] += offsets[0, quarter[slots]]
         high[slots] += offsets[1, quarter[slots]]
     return low, high
 
 
-def _quantiles_around(power: Series) -> Series:
-    """For each quarter the 10 % and 90 % offset from the median, pooled with its neighbours (quantile, quarter).
-    Not-a-number when too little is known."""
-    if np.isfinite(power).sum() < FEWEST_FOR_SPREAD:
+def _quantiles_around(off: Series) -> Series:
+    """For each quarter the 10 % and 90 % quantile of these offsets, pooled with its neighbours: axes quantile, quarter.
+
+    Not-a-number when too little is known.
+    """
+    if np.isfinite(off).sum() < FEWEST_FOR_SPREAD:
         return np.full((2, QUARTERS_A_DAY), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a quarter without any value: filled below
-        off = power - np.nanmedian(power, axis=0)
         pool = np.concatenate([np.roll(off, shift, axis=1) for shift in range(-NEIGHBOURS, NEIGHBOURS + 1)])
         quantiles: Series = np.nanquantile(pool, [0.1, 0.9], axis=0)
         overall = np.nanquantile(off, [0.1, 0.9])
