@@ -38,6 +38,18 @@ class Visit:
     leaves: datetime
     energy_wh: float
 
+    def share_at(self, at: datetime) -> float:
+        """How much of its energy it would have had by then, 0 … 1.
+
+        A plan that spreads the charge gives it evenly over the stay; a fast charger gives 25 kW and spreads nothing.
+        """
+        here_s = (at - self.arrives).total_seconds()
+        if self.group == "fast":
+            share = 25_000 * here_s / 3600 / self.energy_wh
+        else:
+            share = here_s / (0.9 * (self.leaves - self.arrives).total_seconds())
+        return min(max(share, 0.0), 1.0)
+
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
     with gzip.open(DATA / f"{name}.csv.gz", "rt", newline="") as file:

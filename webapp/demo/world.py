@@ -11,26 +11,26 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from csms.models import PHASE_NAMES
-from csms.simulator import Car, SimulatedStation
+from csms.simulator import SimulatedStation
 from csms.simulator.station import Protocol
 from meters.simulator import SimulatedBattery, SimulatedSite
 from smartcharging.sitefile import SiteFile, StationTable
 from webapp.demo import cars
 from webapp.demo.installation import MODBUS_NAMES
-from webapp.demo.replay import Replay, Visit
+from webapp.demo.past import HALL_LIGHTS_W
+from webapp.demo.people import DRIVER_PLACE, Place, Stay, free_place, present
+from webapp.demo.replay import Replay
 
 log = logging.getLogger(__name__)
 
 STARTS_WITHIN_S = 12.0  # the cars that are there at the start are plugged in one after the other
 BADGE_AFTER_S = (4.0, 20.0)
 LOOK_S = 2.0
-HALL_LIGHTS_W = (250.0, 200.0, 150.0)
 
 VERSIONS: dict[str, Protocol] = {
     "NOORD-01": "ocpp2.0.1",
@@ -48,31 +48,9 @@ VERSIONS: dict[str, Protocol] = {
 }
 """What each station speaks. A property of the box: the site file knows nothing of it."""
 
-PLACES = {
-    "staff": (("NOORD-01", 1), ("NOORD-02", 1), ("NOORD-03", 2), ("NOORD-04", 1), ("NOORD-05", 1), ("NOORD-07", 1)),
-    "resident": (("NOORD-06", 1), ("NOORD-06", 2), ("NOORD-08", 1), ("NOORD-09", 1), ("NOORD-10", 1)),
-    "fast": (("SNEL-1", 1), ("SNEL-2", 1)),
-}
-"""Where each group charges. NOORD-03/1 is kept for the driver of the demo."""
-
-DRIVER_PLACE = ("NOORD-03", 1)
-Place = tuple[str, int]
-
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def driver_car() -> Car:
-    return Car(battery_wh=64_000, soc=0.35, phases=3, max_a=16, max_dc_w=77_000, delay_s=cars.DELAY_S, target_soc=0.95)
-
-
-@dataclass(frozen=True, slots=True)
-class Stay:
-    """A visit that found a place."""
-
-    visit: Visit
-    place: Place
 
 
 class World:
@@ -86,8 +64,9 @@ class World:
         state: dict[str, Any] | None = None,
         clock: Callable[[], datetime] = utc_now,
         meter_interval_s: float = 10.0,
+        ssl: Any = None,
     ) -> None:
-        self.site, self.clock = site, clock
+        self.site, self.clock, self._ssl = site, clock, ssl
         kept = state or {}
         peak = next((d.options.get("peak_w", 0.0) for d in site.devices if d.kind == "pv"), 0.0)
         self.replay = Replay(ZoneInfo(site.site.timezone), peak)
@@ -121,6 +100,7 @@ class World:
             clock=self.clock,
             seed=int.from_bytes(table.identity.encode()[-4:], "big"),
             vendor="Laadplein demo",
+            ssl=self._ssl,
         )
         for number, register in kept.get("registers", {}).get(table.identity, {}).items():
             if number.isdigit() and int(number) in station.outlets:
@@ -203,33 +183,13 @@ class World:
             await self.look(since, now)
             since = now
 
-    def present(self, now: datetime) -> list[Stay]:
-        """Who is on the site at `now`, had each come when the session set says, and found a free place."""
-        stays: list[Stay] = []
-        today = now.astimezone(self.replay.zone).date()
-        for day in (today - timedelta(days=1), today):
-            for visit in self.replay.visits(day):
-                if visit.arrives > now:
-                    continue
-                stays = [s for s in stays if s.visit.leaves > visit.arrives]
-                place = self._free_place(visit, {s.place for s in stays})
-                if place is not None:
-                    stays.append(Stay(visit, place))
-        return [s for s in stays if s.visit.leaves > now]
-
-    def _free_place(self, visit: Visit, taken: set[Place]) -> Place | None:
-        """A person has a usual place and takes the next free one after it. None: all are taken, they drive on."""
-        places = [p for p in PLACES[visit.group] if p[0] in self.stations]
-        usual = visit.user % len(places)
-        return next((p for p in places[usual:] + places[:usual] if p not in taken), None)
-
     async def enter(self) -> None:
         """The day in progress: plug in whoever is there, the driver of the demo first."""
         now = self.clock()
         if DRIVER_PLACE[0] in self.stations:
-            self.stations[DRIVER_PLACE[0]].plug(DRIVER_PLACE[1], driver_car())
+            self.stations[DRIVER_PLACE[0]].plug(DRIVER_PLACE[1], cars.driver_car())
             await self._tap(DRIVER_PLACE, cars.DRIVER_TOKEN)
-        self._stays = self.present(now)
+        self._stays = present(self.replay, now)
         pause = STARTS_WITHIN_S / max(len(self._stays), 1)
         for stay in self._stays:
             await self._come(stay, now, badge_after_s=0.2)
@@ -246,7 +206,7 @@ class World:
                 if not since < visit.arrives <= now:
                     continue
                 busy = {(i, n) for i, s in self.stations.items() for n, o in s.outlets.items() if o.car is not None}
-                place = self._free_place(visit, busy)
+                place = free_place(visit, busy)
                 if place is None:
                     log.info("%s %s finds no free place", visit.group, visit.user)
                     continue
@@ -259,9 +219,9 @@ class World:
         station = self.stations[identity]
         if station.outlets[number].car is not None:
             return
-        station.plug(number, cars.car_for(stay.visit, now))
+        station.plug(number, cars.car_for(stay.visit, stay.place, now))
         await asyncio.sleep(badge_after_s)
-        await self._tap(stay.place, cars.token_for(stay.visit))
+        await self._tap(stay.place, cars.token_at(stay.place))
 
     async def _tap(self, place: Place, token: str) -> None:
         answer = await self.stations[place[0]].tap(place[1], token)
