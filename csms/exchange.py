@@ -87,9 +87,13 @@ class Exchange:
             await self._client.delete(f"call:{self.gateway}")
         except AWAY:
             pass
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        waiting = set(self._tasks)
+        for _ in range(5):  # a cancellation can be lost inside the client, in the moment of an answer
+            for task in waiting:
+                task.cancel()
+            if not waiting:
+                break
+            _, waiting = await asyncio.wait(waiting, timeout=1)
         for client in (self._client, self._listener):
             with contextlib.suppress(*AWAY):
                 await client.aclose()
