@@ -63,7 +63,7 @@ def car() -> Car:
 
 async def test_a_charge_is_kept_shown_limited_and_ended(protocol: str) -> None:
     await a_place()
-    async with running() as gateway, at_gateway(gateway, protocol) as station:
+    async with running(meter_interval_s=1) as gateway, at_gateway(gateway, protocol) as station:
         station.plug(1, car())
         assert await station.tap(1, "04BAD") != "Accepted"
         assert await station.tap(1, "04A1") == "Accepted"
@@ -91,7 +91,7 @@ async def test_a_charge_is_kept_shown_limited_and_ended(protocol: str) -> None:
 
 async def test_it_is_started_and_stopped_from_afar(protocol: str) -> None:
     await a_place()
-    async with running() as gateway, at_gateway(gateway, protocol) as station:
+    async with running(meter_interval_s=1) as gateway, at_gateway(gateway, protocol) as station:
         station.plug(1, car())
         evse = await until(
             lambda: EVSE.objects.filter(station__identity="SIM-1", number=1).select_related("station").first()
@@ -108,7 +108,7 @@ async def test_it_is_started_and_stopped_from_afar(protocol: str) -> None:
 
 async def test_a_charge_that_lost_its_line_is_the_same_charge_afterwards(protocol: str) -> None:
     await a_place()
-    async with running() as gateway, at_gateway(gateway, protocol) as station:
+    async with running(meter_interval_s=1) as gateway, at_gateway(gateway, protocol) as station:
         station.plug(1, car())
         await station.tap(1, "04A1")
         await until(lambda: Transaction.objects.filter(ended_at=None).exists())
