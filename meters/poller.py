@@ -33,7 +33,7 @@ from meters.devices.opening import AnyDevice, open_device
 from meters.devices.protocols import Battery, Meter, Switch
 from meters.devices.quantities import doubts, judged
 from meters.history import Recorder
-from meters.measurement import Measurement, Quality
+from meters.measurement import Measurement
 from meters.models import Device
 
 REFRESH_S = 5.0
@@ -291,8 +291,7 @@ class Poller:
         """Hand a measurement on. Never waits."""
         self._outbox[task.settings.pk] = (task.settings.site_id, measurement)
         self._posted.set()
-        if measurement.quality is not Quality.SUSPECT or task.last_good is None:
-            self._recorder.keep(task.settings.pk, measurement)
+        self._recorder.keep(task.settings.pk, measurement)
 
     async def _attempt(self, what: str, pool: ThreadPoolExecutor, act: Callable[[], T]) -> T | None:
         """Do something outside, in its thread; None when the outside is away, which is said once."""

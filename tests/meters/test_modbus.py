@@ -1,10 +1,14 @@
 """One line for many devices: shared, in turn, told at once when it is away, and found again when it is back."""
 
 import asyncio
+import os
+import pty
+import struct
 import time
+import tty
 
 import pytest
-from pymodbus.framer import FramerType
+from pymodbus.framer import FramerRTU, FramerType
 
 from meters.devices import maps
 from meters.devices.connect import parse
@@ -42,6 +46,33 @@ async def test_a_meter_is_read_as_rtu_over_tcp():
         assert measured.power_w == pytest.approx(6130)
         assert measured.energy_import_wh == pytest.approx(12_345_600)
         lines.close()
+
+
+async def test_a_meter_is_read_over_a_serial_line():
+    """A pseudo terminal with a unit at its other end that answers by the book."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    registers = words_of("janitza_umg96")
+
+    def answer():
+        request = os.read(ours, 256)
+        unit, function, address, count = struct.unpack(">BBHH", request[:6])
+        words = b"".join(registers[address + i].to_bytes(2, "big") for i in range(count))
+        frame = bytes([unit, function, 2 * count]) + words
+        os.write(ours, frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big"))
+
+    asyncio.get_running_loop().add_reader(ours, answer)
+    lines = Lines()
+    meter = open_device(settings(f"rtu://{os.ttyname(theirs)}?baud=19200&unit=3", "janitza_umg96"), lines)
+
+    measured = await meter.read()
+
+    assert measured.power_phase_w == pytest.approx((2800, -1260, 4590))
+    assert measured.energy_export_wh == pytest.approx(789_000)
+    asyncio.get_running_loop().remove_reader(ours)
+    lines.close()
+    os.close(ours)
+    os.close(theirs)
 
 
 async def test_bridges_are_cut_once_and_remembered_when_the_device_refuses_them():
