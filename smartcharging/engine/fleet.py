@@ -93,6 +93,7 @@ class Fleet:
         listed = sorted(range(len(snapshot.sessions)), key=lambda i: (leaf_of[i], snapshot.sessions[i].key))
         sessions = tuple(snapshot.sessions[i] for i in listed)
         at = np.array([leaf_of[i] for i in listed], dtype=np.intp)
+        tree = Tree(parents, at)
 
         def column(name: str) -> Floats:
             values = [getattr(s, name) for s in sessions]
@@ -134,7 +135,11 @@ class Fleet:
             still = (~reachable & defiant)[:, None]
             hold[:, :SUM] = np.where(still, np.fmax(hold[:, :SUM], measured), hold[:, :SUM])
             hold[:, SUM] = hold[:, :SUM].sum(axis=1)
-            ignores = reachable & known & above & (changed_s > patience_s)
+            # Where the meter is over its limit there is no time for patience: who was seen not to have followed by
+            # now counts as not following, and the others make up for it.
+            pressing = tree.least_above(_over(snapshot, limits, tree.size))[at].min(axis=1, initial=0.0) < 0
+            seen_after_s = changed_s - age_s
+            ignores = reachable & known & above & (seen_after_s >= np.where(pressing, rules.follow_s, patience_s))
 
             unsure = known & (age_s > changed_s - rules.follow_s) & (changed_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, np.nan_to_num(offered)[:, None] * uses), drawn)
@@ -157,7 +162,7 @@ class Fleet:
         order = np.lexsort((by_key, came, slack, ~fresh_start, ~must, -priority))
         return cls(
             sessions=sessions,
-            tree=Tree(parents, at),
+            tree=tree,
             circuits=len(snapshot.grid),
             shared_a=np.array(shared),
             node=np.array([s.node for s in sessions], dtype=np.intp),
@@ -243,6 +248,15 @@ def _caps(sessions: Sequence[Session], station_a: Floats, phases: Floats, limits
                 if amps < caps[i]:
                     caps[i], reasons[i] = amps, bound.reason
     return np.maximum(np.nan_to_num(caps), 0.0), reasons
+
+
+def _over(snapshot: Snapshot, limits: Limits, size: int) -> Floats:
+    """-1 where a meter shows more than the limit, else 0: L1, L2, L3."""
+    table = np.zeros((size, SUM))
+    for n, reading in snapshot.readings.items():
+        if reading.current_a is not None:
+            table[n] = np.where(np.array(reading.current_a) > limits.table[n, :SUM], -1.0, 0.0)
+    return table
 
 
 def _phases(session: Session) -> tuple[bool, bool, bool]:

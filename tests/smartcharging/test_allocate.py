@@ -434,6 +434,15 @@ def test_a_car_that_ignores_its_limit_is_counted_at_what_it_takes():
     assert answer.shares["wild"].reason == "ignores its limit"
 
 
+def test_a_car_that_has_not_followed_counts_at_once_where_the_meter_is_over_its_limit():
+    world = worlds.one_board(32, metered=True).with_car("calm", "grid", offered_a=16.0, measured_a=(16.0,) * 3)
+    late = {"offered_a": 14.0, "offered_since": ago(15), "measured_a": (20.0,) * 3, "measured_at": ago(2)}
+    world = world.with_car("slow", "grid", **late)
+
+    assert allocate(world.with_meter("grid", 36.0)).shares["calm"].limit_a == 12
+    assert allocate(world.with_meter("grid", 32.0)).shares["calm"].limit_a == 16
+
+
 def test_a_car_that_does_not_use_its_share_leaves_it_to_others():
     world = worlds.one_board(40, metered=True).with_meter("grid", 24.0)
     world = world.with_car("slow", "grid", offered_a=20.0, offered_since=ago(100), measured_a=(8.0, 8.0, 8.0))
