@@ -66,6 +66,9 @@ class TransactionAdmin(LedgerAdmin):
     def energy(self, transaction: Transaction) -> str:
         return f"{transaction.energy_wh / 1000:.2f}"
 
+    def idle_actions(self, record: Transaction) -> set[str]:
+        return set() if record.open else {"remote_stop"}
+
     @daily(_("Stop the charge"), form=StopForm, icon="stop", danger=True, submit=_("Stop"))
     def remote_stop(self, request: HttpRequest, form: StopForm, object_id: str) -> HttpResponse:
         charge = get_object_or_404(self.get_queryset(request), pk=object_id)

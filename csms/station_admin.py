@@ -37,6 +37,7 @@ from csms.models import EVSE, ChargingStation, Connector, StationVariable, Wante
 from meters import live
 from meters.site_admin import (
     INSTALLER,
+    OPERATOR,
     LedgerAdmin,
     OfMySites,
     SiteNarrowedAdmin,
@@ -49,6 +50,9 @@ from meters.site_admin import (
 
 GOOD_ANSWERS = frozenset({"Accepted", "Unlocked", "Scheduled", "RebootRequired", "RebootNeeded"})
 MEASURED_MAX_AGE_S = 60
+_ELECTRICAL = ("current", "wiring", "max_a", "min_a", "max_w", "station_max_a", "fail_safe_a")
+INSTALLERS_FIELDS = ("site", "capabilities", *_ELECTRICAL)
+"""What an operator sees of a station but does not set."""
 
 
 def ask(request: HttpRequest, station: ChargingStation, question: Callable[[], Mapping[str, Any]]) -> None:
@@ -104,6 +108,7 @@ class EVSEInline(SiteNarrowedInline):
 
 @admin.register(ChargingStation)
 class ChargingStationAdmin(SiteNarrowedAdmin):
+    change_role = OPERATOR
     list_display = (
         "identity",
         "name",
@@ -161,7 +166,7 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
     )
     fieldsets = (
         (None, {"fields": ("identity", "name", "site", "admission", "priority", "quiet")}),
-        (_("electrical"), {"fields": ("current", "wiring", "max_a", "min_a", "max_w", "station_max_a", "fail_safe_a")}),
+        (_("electrical"), {"fields": _ELECTRICAL}),
         (
             _("as the station says"),
             {
@@ -189,8 +194,16 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
         return stations.prefetch_related(evses).order_by("identity")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The identity is what the station calls itself: given once, then fixed."""
-        return (*self.readonly_fields, "identity") if obj is not None else self.readonly_fields
+        """The identity is what the station calls itself: given once, then fixed. What is wired is the installer's."""
+        if obj is None:
+            return self.readonly_fields
+        if self.has_install_permission(request, obj):
+            return (*self.readonly_fields, "identity")
+        return (*self.readonly_fields, "identity", *INSTALLERS_FIELDS)
+
+    @property
+    def choice_role(self) -> str:
+        return INSTALLER
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         page = super().get_changelist_instance(request)
@@ -256,6 +269,11 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
         station.save(update_fields=["admission", "site"])
         self.log_change(request, station, f"admission: {admission}")
         announce("station", [station.pk])
+
+    def idle_actions(self, record: ChargingStation) -> set[str]:
+        if record.admission == ChargingStation.Admission.ACCEPTED and record.site_id is not None:
+            return {"accept"}
+        return {"reject"} if record.admission == ChargingStation.Admission.REJECTED else set()
 
     def _station(self, request: HttpRequest, object_id: str) -> ChargingStation:
         return get_object_or_404(self.get_queryset(request), pk=object_id)

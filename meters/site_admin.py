@@ -219,6 +219,17 @@ class SiteNarrowedAdmin(SiteNarrowed, SimpleHistoryAdmin, ModelAdmin):
         }
         return found, counts, needed - kept_by_nobody, protected
 
+    def idle_actions(self, record: Any) -> set[str]:
+        """The actions that would do nothing to this record as it stands; they are not offered."""
+        return set()
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        offered: list[Any] = super().get_actions_detail(request, object_id)
+        record = self.model._default_manager.filter(pk=object_id).first() if str(object_id).isdigit() else None
+        idle = self.idle_actions(record) if record is not None else set()
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}_"
+        return [action for action in offered if action.action_name.removeprefix(prefix) not in idle]
+
     def message_and_return(self, request: HttpRequest, to: str) -> HttpResponse:
         """Where a dialog leads when it is done; htmx wants to be told in a header of its own."""
         if request.headers.get("HX-Request"):

@@ -229,6 +229,9 @@ class ChargingGoalAdmin(SiteNarrowedAdmin):
             return "counts", _("counts")
         return ("behind", _("behind another")) if goal.asked_for_id else ("waiting", _("waits for a charge"))
 
+    def idle_actions(self, record: ChargingGoal) -> set[str]:
+        return {"cancel"} if record.cancelled_at is not None else set()
+
     @daily(_("Cancel the goal"), icon="cancel", danger=True, explained=_("The next goal in line counts from now on."))
     def cancel(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         goal = get_object_or_404(self.get_queryset(request), pk=object_id)
@@ -405,6 +408,9 @@ class GridCommandAdmin(SiteNarrowedAdmin):
     def save_model(self, request: HttpRequest, obj: GridCommand, form: Any, change: bool) -> None:
         obj.pk = form.keep(request.user).pk
         obj.refresh_from_db()
+
+    def idle_actions(self, record: GridCommand) -> set[str]:
+        return {"end"} if record.state == GridCommand.State.ENDED else set()
 
     @daily(_("End now"), icon="stop", explained=_("The connection is free of this limit at once."))
     def end(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:

@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from csms import bus
@@ -92,7 +93,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     for title, items in _GROUPS:
         shown = [
             {
-                "title": str(pages[label].opts.verbose_name_plural).capitalize(),
+                "title": capfirst(str(pages[label].opts.verbose_name_plural)),
                 "icon": icon,
                 "link": reverse(f"admin:{label.replace('.', '_')}_changelist"),
             }

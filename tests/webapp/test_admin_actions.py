@@ -226,6 +226,18 @@ def test_stations_are_rejected_in_a_list(office):
     assert ChargingStation.objects.filter(admission="rejected").count() == 2
 
 
+def test_what_would_do_nothing_is_not_offered(office):
+    client = entered(office.cast["operator"])
+    page = reverse("admin:csms_chargingstation_change", args=[office.station.pk])
+
+    accepted = client.get(page).content.decode()
+    ChargingStation.objects.filter(pk=office.station.pk).update(admission="rejected")
+    rejected = client.get(page).content.decode()
+
+    assert ("/accept/" in accepted, "/reject/" in accepted) == (False, True)
+    assert ("/accept/" in rejected, "/reject/" in rejected) == (True, False)
+
+
 def test_a_password_is_set_and_kept_as_a_hash_only(office):
     client = entered(office.cast["operator"])
 

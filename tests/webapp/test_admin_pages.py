@@ -102,7 +102,7 @@ def test_whose_record_opens_and_who_may_save_it(office):
         may_save = {
             "stranger": False,
             "viewer": False,
-            "operator": label in OPERATORS and not nobody,
+            "operator": label in {*OPERATORS, "csms.chargingstation"} and not nobody,
             "installer": not nobody,
         }
         for name, allowed in may_save.items():
@@ -202,6 +202,19 @@ def test_a_role_on_one_site_is_no_role_on_the_other(office):
     )
     assert deleted.status_code in (200, 403)
     assert ChargingStation.objects.filter(pk=office.foreign_station.pk).exists()
+
+
+def test_an_operator_names_a_station_and_leaves_its_wiring_alone(office):
+    station = office.station
+    evses = {"evses-TOTAL_FORMS": "0", "evses-INITIAL_FORMS": "0"}
+    body = {"name": "By the gate", "priority": "3", "quiet": "on", "max_a": "99", "site": office.elsewhere.pk, **evses}
+
+    answer = entered(office.cast["operator"]).post(page("csms.chargingstation", "change", station.pk), body)
+
+    station.refresh_from_db()
+    assert answer.status_code == 302
+    assert (station.name, station.priority, station.quiet) == ("By the gate", 3, True)
+    assert (station.max_a, station.site) == (32, office.site)
 
 
 def test_an_installer_removes_a_station_with_its_log(office):
