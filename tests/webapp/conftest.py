@@ -1,25 +1,14 @@
-"""What every test of a face starts with."""
+"""Each test of the faces begins in English, whatever language the one before it was read in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from django.core.cache import cache
-
-from tests.webapp import office as scenery
+from django.utils import translation
 
 
 @pytest.fixture(autouse=True)
-def no_throttle_from_before():
-    """The rate limits count in the cache; each test starts its own minute."""
-    cache.clear()
-
-
-@pytest.fixture(autouse=True)
-def quick_passwords(settings):
-    """A slow hash protects a real password; here it would only take the time."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def office(db):
-    return scenery.office()
+def english() -> Iterator[None]:
+    with translation.override("en"):
+        yield

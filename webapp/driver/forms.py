@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from django import forms
 from django.utils import formats
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from smartcharging.goals import GoalError
@@ -96,7 +97,7 @@ class GoalForm(forms.Form):
 
 def _days(goal: ChargingGoal | None, zone: ZoneInfo, now: datetime) -> list[tuple[str, str]]:
     today = now.astimezone(zone).date()
-    names = [_("Today"), _("Tomorrow"), formats.date_format(today + timedelta(days=2), "l")]
+    names = [_("Today"), _("Tomorrow"), capfirst(formats.date_format(today + timedelta(days=2), "l"))]
     days = [((today + timedelta(days=n)).isoformat(), str(name)) for n, name in enumerate(names)]
     if goal is not None and goal.departure is not None:
         day = goal.departure.astimezone(zone).date()
