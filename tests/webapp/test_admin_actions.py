@@ -14,6 +14,8 @@ from meters import live
 from smartcharging.models import ChargingGoal
 from tests.webapp import campus as scenery
 
+pytestmark = pytest.mark.django_db
+
 DONE = {"_form_submitted": "True"}
 
 

@@ -15,6 +15,8 @@ from smartcharging.models import Circuit, Feed, Price, UserProfile
 from tests.people import superuser_sofie
 from tests.webapp.office import many_more
 
+pytestmark = pytest.mark.django_db
+
 OURS = sorted(
     m._meta.label_lower for m in admin.site._registry if m._meta.app_label in ("meters", "csms", "smartcharging")
 )

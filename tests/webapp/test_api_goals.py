@@ -11,6 +11,8 @@ from csms.models import IdToken
 from smartcharging.models import ChargingGoal
 from tests.people import calling
 
+pytestmark = pytest.mark.django_db
+
 GOALS = "/api/v1/goals/"
 
 

@@ -16,6 +16,8 @@ from django.urls import get_resolver
 from tests.people import calling
 from tests.webapp.office import Office
 
+pytestmark = pytest.mark.django_db
+
 CAST = ("anonymous", "stranger", "driver", "viewer", "operator", "installer", "superuser")
 
 # Method, address, body, and the status for each of the cast, in its order.

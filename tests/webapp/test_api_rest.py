@@ -16,6 +16,8 @@ from smartcharging.models import AllocationRecord, GridCommand, Price, UserProfi
 from tests.people import calling
 from tests.webapp import campus as scenery
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def operator(office):

@@ -16,6 +16,8 @@ from meters.measurement import Measurement
 from tests.people import calling
 from tests.webapp import campus as scenery
 
+pytestmark = pytest.mark.django_db
+
 STATIONS = "/api/v1/stations/"
 
 

@@ -14,6 +14,8 @@ from meters import live
 from tests.people import operator_olivia
 from tests.webapp.campus import bare_site
 
+pytestmark = pytest.mark.django_db
+
 
 def printed(*args: str) -> str:
     out = io.StringIO()

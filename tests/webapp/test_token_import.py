@@ -12,6 +12,8 @@ from csms.models import IdToken
 from smartcharging.models import TokenProfile
 from tests.webapp.office import Office
 
+pytestmark = pytest.mark.django_db
+
 IMPORT = "/admin/csms/idtoken/import/"
 PROCESS = "/admin/csms/idtoken/process_import/"
 
