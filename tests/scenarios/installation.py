@@ -93,7 +93,10 @@ class Installation:
     def _read(self, process: subprocess.Popen[str], up: threading.Event) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self.log.append(line.rstrip())
+            if " │ " not in line or any(
+                word in line for word in ("ERROR", "WARN", "INFO", "Traceback", '  File "', "Error")
+            ):
+                self.log.append(line.rstrip())
             if "Laadplein runs" in line:
                 up.set()
 

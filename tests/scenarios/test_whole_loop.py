@@ -111,7 +111,7 @@ def test_a_tap_brings_the_goal_of_its_profile(world, installation):
     assert goal["energy_kwh"] == 25
     assert goal["priority"] == 3
     departure = datetime.fromisoformat(goal["departure"])
-    assert datetime.now(UTC) < departure <= datetime.now(UTC) + timedelta(hours=24)
+    assert timedelta(hours=5) < departure - datetime.now(UTC) <= timedelta(hours=6)
     assert evse(installation, "R1-A")["iec_state"] == "C2"
 
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from csms.simulator import Car, SimulatedStation
 from meters.simulator import SimulatedBattery, SimulatedSite
@@ -174,6 +176,8 @@ password = "{PASSWORD}"
 """.replace("'", '"')
             for post in POSTS
         )
+        # The profile's clock time lies six hours ahead whenever the scenario runs.
+        departure = (datetime.now(ZoneInfo("Europe/Brussels")) + timedelta(hours=6)).strftime("%H:%M")
         return f"""
 [site]
 name = "Scenario"
@@ -228,12 +232,13 @@ max_discharge_w = 5000
 [[user_profile]]
 name = "fleet"
 priority = 3
-departure = "17:00"
+departure = "{departure}"
 energy_kwh = 25
 
 [[user_profile]]
 name = "visitor"
 priority = 1
+mode = "fast"
 energy_kwh = 10
 
 [[id_token]]

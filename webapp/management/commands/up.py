@@ -90,7 +90,7 @@ def manage(name: str, *words: str, **rest: Any) -> Service:
 
 
 def worker(queue: str, pool: str, concurrency: int) -> Service:
-    argv = [sys.executable, "-m", "celery", "-A", "webapp", "worker", "-Q", queue, "-n", f"{queue}@%h"]
+    argv = [sys.executable, "-m", "celery", "--quiet", "-A", "webapp", "worker", "-Q", queue, "-n", f"{queue}@%h"]
     argv += ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", settings.LOG_LEVEL]
     argv += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     return Service(f"worker-{queue}", argv, ready_line="ready.", stop_grace_s=10, env=ONE_THREAD)
@@ -100,7 +100,7 @@ def stages(demo: bool) -> list[list[Service]]:
     """What runs, and in which order it starts."""
     web = [sys.executable, "-m", "uvicorn", "webapp.asgi:application", "--host", settings.BIND]
     web += ["--port", str(settings.WEB_PORT), "--timeout-graceful-shutdown", "3", "--log-level", "warning"]
-    beat = [sys.executable, "-m", "celery", "-A", "webapp", "beat", "--loglevel", "WARNING"]
+    beat = [sys.executable, "-m", "celery", "--quiet", "-A", "webapp", "beat", "--loglevel", "WARNING"]
     beat += ["--schedule", str(settings.DATA_DIR / "beat-schedule"), "--pidfile="]
     embedded = not os.environ.get("REDIS_URL")
     return [
