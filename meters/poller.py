@@ -199,13 +199,17 @@ class DeviceTask:
         return setpoints.Setpoint(setpoints.clamp(wanted.power_w, bounds, measured), wanted.on, wanted.until)
 
     async def _write(self, device: Battery | Switch, step: setpoints.Write) -> None:
+        if (step.power_w is not None and not isinstance(device, Battery)) or (
+            step.on is not None and not isinstance(device, Switch)
+        ):
+            wish = "a power" if step.power_w is not None else "a switch position"
+            raise DeviceError(f"{self.settings.name}: it cannot take {wish}")
+        # From the first word on the device may obey, also when we are stopped or refused halfway: then it is released.
+        self._written = setpoints.UNSURE
         if step.power_w is not None and isinstance(device, Battery):
             await device.set_power(step.power_w, step.lease_s)
         elif step.on is not None and isinstance(device, Switch):
             await device.set(step.on)
-        else:
-            wish = "a power" if step.power_w is not None else "a switch position"
-            raise DeviceError(f"{self.settings.name}: it cannot take {wish}")
         self._written = setpoints.Written(step.power_w, step.on, step.lease_s, time.monotonic())
 
     async def _release(self, device: Any) -> None:

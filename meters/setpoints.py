@@ -139,6 +139,10 @@ class Written:
     at_s: float
 
 
+UNSURE = Written(power_w=None, on=None, lease_s=0.0, at_s=0.0)
+"""Something was told, but not wholly or without an answer: to be told again, or released."""
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """Tell the device this, for so long."""

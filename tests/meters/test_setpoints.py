@@ -142,6 +142,11 @@ def test_a_wish_whose_time_is_up_releases_the_device_once():
     assert step(over, None) is None
 
 
+def test_a_set_point_that_may_have_arrived_is_told_again_or_released():
+    assert step(Setpoint(2000, None, until(60)), setpoints.UNSURE, lease_s=None) == Write(2000, None, 60)
+    assert step(None, setpoints.UNSURE) == Release()
+
+
 def test_a_switch_is_told_again_when_it_changes():
     assert step(Setpoint(None, True, until(60)), Written(None, False, 60, at_s=0)) == Write(None, True, 60)
     assert step(Setpoint(None, True, until(60)), Written(None, True, 60, at_s=0), lease_s=None) is None
