@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from csms.iec61851 import MINIMUM_OFFER_A
 from csms.profiles import ChargingProfile
@@ -56,6 +57,21 @@ class Charge:
     def next_seq(self) -> int:
         self.seq_no += 1
         return self.seq_no - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is needed to end it after a power cut."""
+        return {
+            "id": self.id,
+            "id_token": self.id_token,
+            "id_token_type": self.id_token_type,
+            "started_at": self.started_at.isoformat(),
+            "meter_start_wh": self.meter_start_wh,
+            "seq_no": self.seq_no,
+        }
+
+    @classmethod
+    def from_dict(cls, kept: dict[str, Any]) -> Charge:
+        return cls(**{**kept, "started_at": datetime.fromisoformat(kept["started_at"])})
 
 
 @dataclass

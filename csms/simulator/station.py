@@ -275,6 +275,26 @@ class SimulatedStation:
             outlet.operative, outlet.inoperative_later = False, False
         self._report(outlet)
 
+    def remember(self) -> dict[str, Any]:
+        """What a station keeps through a power cut: its registers, and the charges that run. Fits JSON."""
+        return {
+            str(n): {
+                "register_wh": round(outlet.energy_wh, 1),
+                "charge": outlet.charge.to_dict() if outlet.charge is not None and outlet.charge.id else None,
+            }
+            for n, outlet in self.outlets.items()
+        }
+
+    def recall(self, kept: dict[str, Any], at: datetime) -> None:
+        """Wake up after a power cut at `at`: registers go on, and charges that ran then are ended, and told so."""
+        for n, outlet in self.outlets.items():
+            here = kept.get(str(n), {})
+            outlet.energy_wh = float(here.get("register_wh", outlet.energy_wh))
+            if here.get("charge"):
+                charge = Charge.from_dict(here["charge"])
+                charge.stop_reason, charge.ended_at = "PowerLoss", at
+                self.dialect.tell_ended(self, outlet, charge, "AbnormalCondition")
+
     @staticmethod
     def _still(outlet: Outlet) -> None:
         """The contactor opens."""

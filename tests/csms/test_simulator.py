@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -287,6 +288,32 @@ async def test_a_reset_when_idle_waits_for_the_charge():
         station.unplug(1)
         await system.until(lambda: len(system.of("BootNotification")) == 2)
         assert system.of("BootNotification")[1]["reason"] == "ScheduledReset"
+
+
+@BOTH
+async def test_after_a_power_cut_it_ends_the_charge_that_ran_and_its_register_goes_on(protocol: str):
+    async with central() as system:
+        async with connected(system, protocol) as station:
+            transaction = await charging(system, station)
+            kept = json.loads(json.dumps(station.remember()))
+        cut = datetime(2026, 3, 2, 12, tzinfo=UTC)
+        station = SimulatedStation("CS 1/ä", system.url, protocol=protocol, seed=2, reboot_s=0)  # type: ignore[arg-type]
+        station.recall(kept, cut)
+        life = asyncio.create_task(station.run())
+        await system.until(lambda: ended(system))
+        life.cancel()
+        await asyncio.gather(life, return_exceptions=True)
+
+        stop = ended(system)[0]
+        assert stop["timestamp"] == "2026-03-02T12:00:00.000Z"
+        if protocol == "ocpp1.6":
+            assert (str(stop["transactionId"]), stop["reason"]) == (transaction, "PowerLoss")
+            assert stop["meterStop"] == round(kept["1"]["register_wh"])
+        else:
+            assert stop["transactionInfo"]["transactionId"] == transaction
+            assert stop["transactionInfo"]["stoppedReason"] == "PowerLoss"
+            seen = [e["seqNo"] for e in system.of("TransactionEvent")]
+            assert stop["seqNo"] == max(seen) and len(set(seen)) == len(seen)
 
 
 @BOTH

@@ -3,7 +3,7 @@
 demo-ports.json    the Modbus port of each simulated device
 demo-secret        from which the passwords of the stations are derived
 demo-logins.json   the people's passwords, in the clear, for their owner only: it is a demo
-demo-state.json    what a real site would not forget when the power goes: registers, the battery's charge
+demo-state.json    what a real site would not forget when the power goes: registers, charges, the battery
 """
 
 from __future__ import annotations

@@ -102,9 +102,10 @@ class World:
             vendor="Laadplein demo",
             ssl=self._ssl,
         )
-        for number, register in kept.get("registers", {}).get(table.identity, {}).items():
-            if number.isdigit() and int(number) in station.outlets:
-                station.outlets[int(number)].energy_wh = float(register)
+        try:
+            station.recall(kept["stations"][table.identity], datetime.fromisoformat(kept["at"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            log.info("%s starts anew", table.identity)  # nothing kept, or nothing that can be read
         return station
 
     def _battery(self, kept: dict[str, Any]) -> SimulatedBattery | None:
@@ -144,9 +145,8 @@ class World:
     def state(self) -> dict[str, Any]:
         """What a real site would not forget."""
         return {
-            "registers": {
-                i: {str(n): round(o.energy_wh, 1) for n, o in s.outlets.items()} for i, s in self.stations.items()
-            },
+            "at": self.clock().isoformat(),
+            "stations": {identity: station.remember() for identity, station in self.stations.items()},
             "battery_soc": round(self.modbus.battery.soc, 4) if self.modbus.battery else 0.5,
         }
 

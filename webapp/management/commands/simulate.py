@@ -21,7 +21,7 @@ from smartcharging.sitefile import SiteFile, SiteFileError
 from webapp.demo import installation, loading, past
 from webapp.demo.world import World
 
-KEEP_EVERY_S = 60
+KEEP_EVERY_S = 10
 PRICES_EVERY_S = 3600
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Command(BaseCommand):
             await sync_to_async(tell_devices)(sitefile.site.name, used)
 
     async def _keep(self, world: World, sitefile: SiteFile) -> None:
-        """Remember the registers each minute; see each hour that there are prices for tomorrow."""
+        """Remember what a power cut must not take; see each hour that there are prices for tomorrow."""
         elapsed = 0
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
