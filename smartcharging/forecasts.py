@@ -37,13 +37,12 @@ _COLUMN = {
 
 def expected(site: Site, start: datetime, slots: int, now: datetime, view: View) -> tuple[Series, Series]:
     """Expected power of building (≥ 0) and PV (≤ 0) per slot from `start`; not-a-number where nothing is known."""
-    flows = picture.flows(view)
-    building = _from_now(
-        median(site, Forecast.Series.BUILDING, start, slots, now), flows["building_w"], LOAD_FADES_SLOTS
-    )
+    measured_w = picture.building_at_most_w(view)
+    building = _from_now(median(site, Forecast.Series.BUILDING, start, slots, now), measured_w, LOAD_FADES_SLOTS)
     if not view.devices_of(Device.Kind.PV):
         return np.maximum(building, 0.0), np.zeros(slots)
-    pv = _from_now(median(site, Forecast.Series.PV, start, slots, now), flows["pv_w"], SUN_FADES_SLOTS)
+    sun_w = picture.flows(view)["pv_w"]
+    pv = _from_now(median(site, Forecast.Series.PV, start, slots, now), sun_w, SUN_FADES_SLOTS)
     return np.maximum(building, 0.0), np.minimum(pv, 0.0)
 
 

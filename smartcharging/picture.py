@@ -74,6 +74,24 @@ def flows(view: View) -> dict[str, float | None]:
     }
 
 
+def building_at_most_w(view: View) -> float | None:
+    """What the building takes at most, when some car is not heard of yet: that car is taken to draw nothing.
+
+    For whoever plans; a face shows `flows`, where the building is then unknown.
+    """
+    grid_w = _grid_w(view)
+    if grid_w is None:
+        return None
+    known = 0.0
+    for kind in (Device.Kind.PV, Device.Kind.BATTERY, Device.Kind.LOAD):
+        if view.devices_of(kind):
+            power = _sum_of(view, kind)
+            if power is None:
+                return None
+            known += power
+    return grid_w - known - sum(power_w(place) or 0.0 for place in view.places)
+
+
 def _grid_w(view: View) -> float | None:
     meter = view.circuits[0].meter
     found = view.live.get(meter.pk) if meter is not None else None

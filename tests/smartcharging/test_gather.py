@@ -512,6 +512,13 @@ def test_a_site_without_history_expects_what_it_measures(world):
     assert problem(world.site, NOW).building_w.tolist() == pytest.approx([13_800] * 96)
 
 
+def test_a_car_not_heard_of_yet_does_not_make_the_building_unknown_to_the_plan(world):
+    world.meter(20)
+    world.car("CS-1", offered_a=16)
+
+    assert problem(world.site, NOW).building_w.tolist() == pytest.approx([13_800] * 96)
+
+
 def test_a_card_with_a_profile_is_planned_as_it_wants(world):
     card = IdToken.objects.create(site=world.site, value="A")
     profile = UserProfile.objects.create(
