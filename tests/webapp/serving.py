@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import uvicorn
 from django.core.handlers.wsgi import WSGIHandler
+from django.db import connections
 from django.test import override_settings
 
 from webapp.asgi import Application
@@ -18,8 +19,14 @@ from webapp.dashboard.stream import LiveStream
 @contextmanager
 def served(**stream: float) -> Iterator[str]:
     """The address of a running server; it is gone afterwards."""
-    with override_settings(ALLOWED_HOSTS=["127.0.0.1"], WHITENOISE_USE_FINDERS=True), _running(**stream) as url:
-        yield url
+    # Its threads give their database connections back after each answer: the tests' database is dropped in the end.
+    database = connections["default"].settings_dict
+    lasting, database["CONN_MAX_AGE"] = database["CONN_MAX_AGE"], 0
+    try:
+        with override_settings(ALLOWED_HOSTS=["127.0.0.1"], WHITENOISE_USE_FINDERS=True), _running(**stream) as url:
+            yield url
+    finally:
+        database["CONN_MAX_AGE"] = lasting
 
 
 @contextmanager
