@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 
 from csms import bus, calls
 from csms.models import EVSE, ChargingStation, IdToken, Transaction
@@ -22,6 +23,13 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.parametrize("protocol", ["ocpp1.6", "ocpp2.0.1"]),
 ]
+
+
+@pytest.fixture(autouse=True)
+async def give_connections_back() -> AsyncIterator[None]:
+    """The thread in which the tests ask the database keeps its connection; PostgreSQL cannot drop one in use."""
+    yield
+    await sync_to_async(connections.close_all)()
 
 
 @sync_to_async

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 STARTS_WITHIN_S = 12.0  # the cars that are there at the start are plugged in one after the other
 BADGE_AFTER_S = (4.0, 20.0)
 LOOK_S = 2.0
+ONLINE_WITHIN_S = 20.0
 
 VERSIONS: dict[str, Protocol] = {
     "NOORD-01": "ocpp2.0.1",
@@ -170,10 +171,10 @@ class World:
 
     async def people(self) -> None:
         """Those who are there already, then whoever comes and goes."""
+        # Offline a station would take any card, and tell later; better to wait a moment for the gateway.
+        await asyncio.gather(*(s.wait_online(ONLINE_WITHIN_S) for s in self.stations.values()), return_exceptions=True)
         for station in self.stations.values():
-            try:
-                await station.wait_online(20)
-            except TimeoutError:
+            if not station.online:
                 log.warning("%s is not connected yet", station.identity)
         await self.enter()
         since = self.clock()
