@@ -103,7 +103,7 @@ def office() -> Office:
     Forecast.objects.create(site=site, series="pv", issued_at=now, starts_at=now, method="similar day")
     Vehicle.objects.create(site=site, name="Van 1", id_token=world.token)
     Feed.objects.create(circuit=world.circuits["row 1"], evse=evse)
-    QuarterHour.objects.create(device=world.devices["main"], slot=scenery.floor(now), mean_w=18_000)
+    QuarterHour.objects.create(device=world.devices["main"], slot=scenery.floor(now - timedelta(days=40)))
     SiteQuarter.objects.create(site=site, slot=scenery.floor(now), grid_w=18_000)
     command = GridCommand.objects.create(site=site, import_limit_w=50_000, starts_at=now, reason="congestion")
     return Office(
