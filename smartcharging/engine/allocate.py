@@ -39,7 +39,7 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     """
     limits = narrow(snapshot.grid, [*snapshot.narrowings, *_peak(snapshot)])
     fleet = Fleet.of(snapshot, limits, rules)
-    left = residual(snapshot, fleet, limits)
+    left = residual(snapshot, fleet, limits, rules)
     wish = battery.wishes(snapshot)
     relief = fleet.tree.sums_of_nodes(battery.relied_on(snapshot.batteries, wish, fleet.tree.size))
 

@@ -3,10 +3,11 @@
 Pure. Uncontrolled is what the node's meter shows less what our EVSEs and batteries below it are measured to take;
 an EVSE whose current is not known is subtracted as nothing, so that it is rather counted twice than not at all.
 
-*The sun protects no copper.* A limit in amps never counts on PV, nor on any other infeed: what is produced below a
-node is added back, and what is left is not taken below zero. If every inverter drops out in this instant, no circuit
-is above its limit. A limit in watts is a contract or an order that is measured over seconds to a quarter: there PV
-counts as the negative load it is.
+*How far the sun is trusted.* A limit in amps counts on PV only so far that, if every inverter drops out in this
+instant, the copper is above its limit by no more than `Rules.sun_trust`, until the next reading brings the cars down.
+A gG fuse does not blow below 1.25 times its rating within an hour (IEC 60269-1, conventional non-fusing current).
+A limit in watts is a contract or an order that is measured over seconds to a quarter: there PV counts in full, as the
+negative load it is.
 
 A node whose meter is silent gives the EVSEs below it its `fallback_a` together, or their fail-safes when it has none.
 Above it, where there is no meter either, its own load is taken to be what that fallback was commissioned for: the
@@ -34,6 +35,7 @@ from smartcharging.engine.fleet import Fleet
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.limits import SUM, Limits, Rank
 from smartcharging.engine.priorities import Flags
+from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Snapshot
 from smartcharging.engine.tree import Floats
 
@@ -54,7 +56,7 @@ class Residual:
     over: NDArray[np.bool_]  # the meter itself shows more than the limit
 
 
-def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
+def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> Residual:
     """The tables for all nodes, those of stations with a shared maximum included."""
     circuits = snapshot.grid.circuits
     count, size = len(circuits), fleet.tree.size
@@ -62,7 +64,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
     allowed = limits.table.copy()
     allowed[:, :SUM] = np.maximum(allowed[:, :SUM] - margin[:, None], 0.0)
 
-    meters = _Meters(snapshot, fleet)
+    meters = _Meters(snapshot, fleet, rules)
     other, risen = meters.other_load(fleet.drawn), meters.other_load(fleet.risen)
     stale = meters.stale
     table, kind, raw = (np.full((size, 4), np.inf) for _ in range(3))
@@ -102,7 +104,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Residual:
 class _Meters:
     """The readings as columns, and what they say about load that is not ours."""
 
-    def __init__(self, snapshot: Snapshot, fleet: Fleet) -> None:
+    def __init__(self, snapshot: Snapshot, fleet: Fleet, rules: Rules) -> None:
         circuits = snapshot.grid.circuits
         self.fleet, self.count = fleet, len(circuits)
         self.current, power = _readings(snapshot)
@@ -115,6 +117,9 @@ class _Meters:
         sun = _sun(snapshot, self.count)
         self.without_batteries = shown - _below(fleet, battery_amps(snapshot.batteries, self.count))
         self.sun = _below(fleet, sun)
+        trusted = np.array([c.limit_a for c in circuits]) * rules.sun_trust
+        self.counted_sun = np.zeros((self.count, 4))
+        self.counted_sun[:, :SUM] = np.minimum(-self.sun[:, :SUM], np.maximum(trusted, 0.0))
         self.known = np.zeros((self.count, 4))  # load without a meter of its own
         for n, amps in snapshot.background_a.items():
             self.known[n, :SUM] = amps
@@ -130,13 +135,13 @@ class _Meters:
     def other_load(self, drawn: Floats) -> Floats:
         """The load at each node that is neither a car nor a battery, if the cars draw this much.
 
-        Amps per phase without any infeed, for copper; the sum with it, for contracts. A node without a meter adds up
-        what the tree knows below it. Nothing at a silent meter: its fallback was commissioned with that load already
-        taken off, and above it that load is what was commissioned.
+        Amps per phase with no more infeed than is trusted, for copper; the sum with all of it, for contracts. A node
+        without a meter adds up what the tree knows below it. Nothing at a silent meter: its fallback was commissioned
+        with that load already taken off, and above it that load is what was commissioned.
         """
         fresh, stale = self.fresh[:, None], self.stale[:, None]
         seen = self.without_batteries - self.fleet.tree.sums(drawn)[: self.count]
-        copper = np.maximum(seen - self.sun, 0.0)
+        copper = np.maximum(seen - self.sun, 0.0) - self.counted_sun
         if not self.fresh.all():
             net = np.where(fresh, seen, np.where(stale, self.commissioned, self.known + self.known_sun))
             copper = np.where(fresh, copper, np.where(stale, self.commissioned, np.maximum(self.known, 0.0)))

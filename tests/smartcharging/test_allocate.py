@@ -339,13 +339,22 @@ def test_an_unmetered_circuit_adds_up_what_its_rows_measure():
     assert allocate(world).shares["a"].limit_a == 20  # 80 - 50 - 10 on L1
 
 
-def test_no_circuit_counts_on_the_sun():
+def test_a_circuit_leans_on_the_sun_no_further_than_a_fuse_would_hold_without_it():
     world = worlds.one_board(32, metered=True).with_sessions(grid=3)
-    world = world.with_meter("grid", -20.0).but(pv_w=-30 * 690.0)
+    world = world.with_meter("grid", -20.0).but(pv_w=-30 * 690.0)  # 10 A of building behind 30 A of PV
 
     answer = allocate(world)
 
-    assert max(worlds.sum_at(world, answer, "grid")) <= 32 - 10  # 10 A of building behind 30 A of PV
+    assert 32 - 10 < max(worlds.sum_at(world, answer, "grid")) <= 1.25 * 32 - 10
+
+
+def test_a_circuit_leans_on_no_more_sun_than_there_is():
+    world = worlds.one_board(32, metered=True).with_sessions(grid=3)
+    world = world.with_meter("grid", 8.0).but(pv_w=-2 * 690.0)  # 10 A of building behind 2 A of PV
+
+    answer = allocate(world)
+
+    assert max(worlds.sum_at(world, answer, "grid")) <= 32 - 8
 
 
 def test_a_contract_in_watts_does_count_the_sun():
