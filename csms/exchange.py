@@ -29,7 +29,17 @@ TAKEN_CHANNEL = "taken"  # {"identity", "epoch"}: a newer socket was authenticat
 REPLY_KEEP_S = 60
 ANNOUNCEMENTS_WAITING = 10_000
 LONGEST_PAUSE_S = 2.0
+TELL_EVERY_S = 0.03  # one round trip for all that happened meanwhile; the first of a quiet time goes at once
 AWAY = (RedisError, OSError, asyncio.TimeoutError)
+
+# One command for many measurements: as `meters.live.store` does for one.
+_STORE = f"""
+for i = 1, #KEYS do
+  redis.call('set', KEYS[i], ARGV[2 * i - 1], 'EX', {KEEP_S})
+  if ARGV[2 * i] ~= '' then redis.call('publish', '{FRESH_CHANNEL}', ARGV[2 * i]) end
+end
+"""
+STORED_AT_ONCE = 200
 
 # Hold a station only while no newer epoch was given out. Answers the newest epoch.
 _HOLD = """
@@ -68,7 +78,9 @@ class Exchange:
         self._listener = aredis.Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
         self._live: dict[str, tuple[Measurement, int | None]] = {}
         self._announcements: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_WAITING)
+        self._last_moment: list[Callable[[], None]] = []
         self._news = asyncio.Event()
+        self._told_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.listening = asyncio.Event()
 
@@ -105,6 +117,11 @@ class Exchange:
         self._live[source] = (measurement, site_id)
         self._news.set()
 
+    def before_telling(self, work: Callable[[], None]) -> None:
+        """Do this just before the next announcements go out: what is shown then is made then, once."""
+        self._last_moment.append(work)
+        self._news.set()
+
     def publish(self, announcements: Iterable[Announcement]) -> None:
         self._announcements.extend(announcements)
         self._news.set()
@@ -112,7 +129,9 @@ class Exchange:
     async def _tell(self) -> None:
         while True:
             await self._news.wait()
+            await asyncio.sleep(self._told_at + TELL_EVERY_S - asyncio.get_running_loop().time())
             self._news.clear()
+            self._told_at = asyncio.get_running_loop().time()
             try:
                 await self._flush()
             except AWAY:
@@ -120,15 +139,26 @@ class Exchange:
                 raise
 
     async def _flush(self) -> None:
+        works, self._last_moment = self._last_moment, []
+        for work in works:
+            try:
+                work()
+            except Exception:
+                log.exception("a measurement could not be shown")
         live, self._live = self._live, {}
+        sources = list(live)
         told = [self._announcements.popleft() for _ in range(len(self._announcements))]
         if not live and not told:
             return
         pipe = self._client.pipeline(transaction=False)
-        for source, (measurement, site_id) in live.items():
-            pipe.set(f"live:{source}", orjson.dumps(measurement.to_dict()).decode(), ex=KEEP_S)
-            if site_id is not None:
-                pipe.publish(FRESH_CHANNEL, json.dumps({"site": site_id, "source": source}))
+        for first in range(0, len(sources), STORED_AT_ONCE):
+            some = sources[first : first + STORED_AT_ONCE]
+            bodies: list[str | bytes] = []
+            for source in some:
+                measurement, site_id = live[source]
+                bodies.append(orjson.dumps(measurement.to_dict()))
+                bodies.append(b"" if site_id is None else orjson.dumps({"site": site_id, "source": source}))
+            pipe.eval(_STORE, len(some), *[f"live:{source}" for source in some], *bodies)
         for channel, body in told:
             pipe.publish(channel, json.dumps(body))
         try:

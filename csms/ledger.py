@@ -10,7 +10,7 @@ The verbs run in the gateway's writer. `transaction` is announced after the comm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -81,10 +81,10 @@ def transaction_ended(station_pk: int, report: TransactionReport) -> Outcome:
     return _known_or_opened(station_pk, report)
 
 
-def progressed(key: tuple[int, int, str], items: Sequence[tuple[MeterValue, ...]]) -> None:
+def progressed(key: tuple[int, int, str], items: Sequence[Callable[[], tuple[MeterValue, ...]]]) -> None:
     """Meter values of one EVSE and transaction (1.6 MeterValues): samples kept, energy brought up to date.
 
-    `key` is station, EVSE number and transaction id ("" when none was told).
+    `key` is station, EVSE number and transaction id ("" when none was told); the items read the values.
     """
     station_pk, number, transaction_id = key
     station = ChargingStation.objects.get(pk=station_pk)
@@ -95,7 +95,7 @@ def progressed(key: tuple[int, int, str], items: Sequence[tuple[MeterValue, ...]
         transaction = Transaction.objects.filter(station=station, transaction_id=transaction_id).first()
     else:
         transaction = Transaction.objects.filter(evse=evse, ended_at=None).order_by("-started_at").first()
-    values = tuple(value for item in items for value in item)
+    values = tuple(value for read in items for value in read())
     MeterSample.objects.bulk_create(samples_of(station, evse, values, transaction))
     if transaction is None or not transaction.open:
         return

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from csms.vocabulary import MeterValue
 from meters.measurement import NOMINAL_V, Measurement, PerPhase, Quality
@@ -31,8 +32,13 @@ def measurement(
     dc: bool,
     max_a: float,
     previous: Measurement | None = None,
+    at: datetime | None = None,
 ) -> Measurement:
-    """What an EVSE draws at this moment. `phases` are the grid phases of the station's own L1, L2, L3."""
+    """What an EVSE draws at this moment. `phases` are the grid phases of the station's own L1, L2, L3.
+
+    What a shorter message leaves out is carried over from `previous`, while that is young. `at` is given where the
+    station's clock is known to be off.
+    """
     read = _sort(value, dc)
     power = read.get("Power.Active.Import", {})
     total_w = _total(power)
@@ -57,22 +63,48 @@ def measurement(
     if total_w is None and current is not None:
         total_w = _power_of(current, _on_grid(volts, phases, absent=None) if volts else None)
     soc = _total(read.get("SoC", {}))
-    fresh = Measurement(
-        at=value.moment.at,
+    register_wh = _total(read.get("Energy.Active.Import.Register", {}))
+    soc = soc / 100.0 if soc is not None and 0 <= soc <= 100 else None
+    at = at or value.moment.at
+    if previous is not None and previous.at <= at <= previous.at + KEEP_SLOW_VALUES:
+        if current is None and total_w is None and (previous.current_a is not None or previous.power_w is not None):
+            return _with_the_last_current(previous, read, register_wh, soc, offered_a)
+        register_wh = previous.energy_import_wh if register_wh is None else register_wh
+        soc = previous.soc if soc is None else soc
+        if offered_a is None and at - previous.at <= KEEP_QUICK_VALUES:
+            offered_a = previous.offered_a
+    return Measurement(
+        at=at,
         current_a=current,
         voltage_v=_on_grid(volts, phases, absent=None) if volts else None,
         power_w=total_w,
-        power_phase_w=_on_grid(power, phases) if any(p in power for p in STATION_PHASES) else None,
+        power_phase_w=_on_grid(power, phases) if len(power) > 1 or (power and "" not in power) else None,
         reactive_var=_total(read.get("Power.Reactive.Import", {})),
-        power_factor=_total(read.get("Power.Factor", {})) if "" in read.get("Power.Factor", {}) else None,
-        frequency_hz=_total(read.get("Frequency", {})) if "" in read.get("Frequency", {}) else None,
-        energy_import_wh=_total(read.get("Energy.Active.Import.Register", {})),
+        power_factor=read.get("Power.Factor", {}).get(""),
+        frequency_hz=read.get("Frequency", {}).get(""),
+        energy_import_wh=register_wh,
         energy_export_wh=_total(read.get("Energy.Active.Export.Register", {})),
-        soc=soc / 100.0 if soc is not None and 0 <= soc <= 100 else None,
+        soc=soc,
         offered_a=offered_a,
         quality=quality,
     )
-    return _completed(fresh, previous)
+
+
+def _with_the_last_current(
+    previous: Measurement,
+    read: Mapping[str, Mapping[str, float]],
+    register_wh: float | None,
+    soc: float | None,
+    offered_a: float | None,
+) -> Measurement:
+    """A message with neither current nor power does not make the last current any younger: its time stays."""
+    told: dict[str, Any] = {
+        "energy_import_wh": register_wh,
+        "energy_export_wh": _total(read.get("Energy.Active.Export.Register", {})),
+        "soc": soc,
+        "offered_a": offered_a,
+    }
+    return replace(previous, **{name: number for name, number in told.items() if number is not None})
 
 
 def _sort(value: MeterValue, dc: bool) -> dict[str, dict[str, float]]:
@@ -144,29 +176,3 @@ def _power_of(current: PerPhase, volts: PerPhase | None) -> float | None:
     if any(a is None for a in current):
         return None
     return sum((a or 0.0) * ((volts[i] if volts else None) or NOMINAL_V) for i, a in enumerate(current))
-
-
-def _completed(fresh: Measurement, previous: Measurement | None) -> Measurement:
-    """Carry over what a shorter message leaves out, while it is young.
-
-    A message with neither current nor power does not make the last current any younger: then the time stays.
-    """
-    if previous is None or fresh.at - previous.at > KEEP_SLOW_VALUES or fresh.at < previous.at:
-        return fresh
-    slow = {
-        name: getattr(previous, name)
-        for name in ("energy_import_wh", "soc")
-        if getattr(fresh, name) is None and getattr(previous, name) is not None
-    }
-    if fresh.current_a is not None or fresh.power_w is not None:
-        if fresh.offered_a is None and fresh.at - previous.at <= KEEP_QUICK_VALUES:
-            slow["offered_a"] = previous.offered_a
-        return replace(fresh, **slow) if slow else fresh
-    if previous.current_a is None and previous.power_w is None:
-        return replace(fresh, **slow) if slow else fresh
-    told = {
-        name: getattr(fresh, name)
-        for name in ("energy_import_wh", "energy_export_wh", "soc", "offered_a", "voltage_v")
-        if getattr(fresh, name) is not None
-    }
-    return replace(previous, **told)

@@ -43,6 +43,7 @@ SETTLE_S = 6.5
 LIVE_FOR = timedelta(seconds=45)
 CLOCK_TRUSTED_S = 10.0
 CLOCK_EXPLAINED_S = 15 * 60.0
+SHOWN_OF_A_BURST = 3
 RESTLESS_BOOTS, RESTLESS_WITHIN = 3, timedelta(minutes=15)
 
 
@@ -88,13 +89,19 @@ class Clock:
     """
 
     def __init__(self) -> None:
+        self.offset_s = 0.0
         self._seen: deque[tuple[datetime, float]] = deque(maxlen=6)
 
     def note(self, told: datetime, received: datetime) -> None:
-        self._seen.append((received, (told - received).total_seconds()))
+        off_s = (told - received).total_seconds()
+        if -CLOCK_TRUSTED_S < off_s < CLOCK_TRUSTED_S and not self._seen:
+            return
+        self._seen.append((received, off_s))
+        self.offset_s = self._learnt()
+        if self.offset_s == 0.0 and all(abs(o) < CLOCK_TRUSTED_S for _, o in self._seen):
+            self._seen.clear()
 
-    @property
-    def offset_s(self) -> float:
+    def _learnt(self) -> float:
         if len(self._seen) < 3 or (self._seen[-1][0] - self._seen[0][0]).total_seconds() < 30:
             return 0.0
         offsets = [o for _, o in self._seen]
@@ -119,6 +126,7 @@ class Session:
         self.heard_at: datetime | None = None
         self._record = record
         self._last: dict[int, Measurement] = {}
+        self._unshown: dict[int, deque[Callable[[], tuple[MeterValue, ...]]]] = {}
         self._ready = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._setting_up: asyncio.Task[None] | None = None
@@ -320,27 +328,53 @@ class Session:
         if report.charging_state == "SuspendedEVSE" and outcome.evse_pk is not None:
             self._settle_later(outcome.evse_pk)
 
-    def measured(self, evse: int, values: Sequence[MeterValue], transaction_id: str = "") -> None:
-        """Meter values outside a transaction event: shown at once, written when the writer comes to it."""
-        if not values or not 1 <= evse <= stations.MOST_EVSES:
+    def measured(self, evse: int, read: Callable[[], tuple[MeterValue, ...]], transaction_id: str = "") -> None:
+        """Meter values outside a transaction event; `read` translates them.
+
+        Nobody waits for it here: it is read where it is shown, with the next announcements, and where it is written.
+        Of a burst only the newest few are shown.
+        """
+        if not 1 <= evse <= stations.MOST_EVSES:
             return
-        self._show_live(evse, values)
-        self.services.writer.fold(ledger.progressed, (self._record.pk, evse, transaction_id), tuple(values))
+        unshown = self._unshown.get(evse)
+        if unshown is None:
+            unshown = self._unshown[evse] = deque(maxlen=SHOWN_OF_A_BURST)
+        if not unshown:
+            self.services.exchange.before_telling(partial(self._show, evse))
+        unshown.append(read)
+        self.services.writer.fold(ledger.progressed, (self._record.pk, evse, transaction_id), read)
+
+    def _show(self, evse: int) -> None:
+        """Bring the EVSE's present measurement up to date with what came in since."""
+        unshown = self._unshown[evse]
+        while unshown:
+            values = unshown.popleft()()
+            if values:
+                self._show_live(evse, values)
 
     def _show_live(self, evse: int, values: Sequence[MeterValue]) -> None:
         """The newest value is the EVSE's present one, unless it is a replay of what has long passed."""
-        newest = max(values, key=lambda v: v.moment.at)
+        newest = values[0] if len(values) == 1 else max(values, key=lambda v: v.moment.at)
+        if len(values) > 1:  # some tell each quantity apart, at one and the same time
+            together = tuple(q for v in values if v.moment.at == newest.moment.at for q in v.quantities)
+            newest = MeterValue(newest.moment, together, newest.context)
         if not newest.quantities:
             return
         now = self.now()
         self.heard(newest.moment.at, now)
-        at = newest.moment.at - timedelta(seconds=self.clock.offset_s)
+        at = newest.moment.at
+        if self.clock.offset_s:
+            at -= timedelta(seconds=self.clock.offset_s)
         if not -LIVE_FOR <= now - at <= LIVE_FOR:
             return
         record = self.record
-        shown = MeterValue(type(newest.moment)(min(at, now), newest.moment.flag), newest.quantities, newest.context)
         present = measurement(
-            shown, phases=record.phases, dc=record.dc, max_a=record.max_a, previous=self._last.get(evse)
+            newest,
+            phases=record.phases,
+            dc=record.dc,
+            max_a=record.max_a,
+            previous=self._last.get(evse),
+            at=min(at, now),
         )
         self._last[evse] = present
         pk = record.evses.get(evse)

@@ -37,6 +37,7 @@ FACTORS = {
     "kvar": 1000.0,
     "ma": 0.001,
 }
+_FACTOR_OF = {"Wh": 1.0, "kWh": 1000.0, "W": 1.0, "kW": 1000.0, "A": 1.0, "V": 1.0, "Percent": 1.0}
 _REGISTER = "Energy.Active.Import.Register"
 _PURPOSES = {
     Purpose.STATION_MAX: "ChargePointMaxProfile",
@@ -104,7 +105,7 @@ def _meter_value(entry: Mapping[str, Any], received: datetime) -> MeterValue:
             continue
         unit = sampled.get("unit")
         if unit is not None:
-            value *= FACTORS.get(str(unit).lower(), 1.0)
+            value *= _factor(unit)
         context = sampled.get("context") or context
         quantities.append(
             (sampled.get("measurand") or _REGISTER, sampled.get("phase") or "", value, sampled.get("location") or "")
@@ -342,6 +343,12 @@ def _schedule(schedule: object, start: object) -> dict[str, Any]:
             if isinstance(p, dict)
         ],
     }
+
+
+def _factor(unit: object) -> float:
+    """From the unit told to ours. Any spelling; an unknown one is taken as ours already."""
+    factor = _FACTOR_OF.get(unit) if isinstance(unit, str) else None
+    return factor if factor is not None else FACTORS.get(str(unit).lower(), 1.0)
 
 
 def _text(payload: Mapping[str, Any], name: str) -> str:

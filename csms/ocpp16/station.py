@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from csms.ledger import transaction_ended as ended
@@ -74,8 +75,8 @@ async def transaction_ended(session: Session, payload: Payload) -> Payload:
 def meter_values(session: Session, payload: Payload) -> Answer:
     told = payload.get("transactionId")
     transaction_id = str(told) if isinstance(told, int) and told > 0 else ""
-    values = codec.meter_values(payload.get("meterValue"), session.now())
-    session.measured(int(payload.get("connectorId") or 0), values, transaction_id)
+    read = partial(codec.meter_values, payload.get("meterValue"), session.now())
+    session.measured(int(payload.get("connectorId") or 0), read, transaction_id)
     return {}
 
 

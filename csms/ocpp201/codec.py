@@ -36,6 +36,7 @@ FACTORS = {
     "kvar": 1000.0,
     "ma": 0.001,
 }
+_FACTOR_OF = {"Wh": 1.0, "kWh": 1000.0, "W": 1.0, "kW": 1000.0, "A": 1.0, "V": 1.0, "Percent": 1.0}
 _REGISTER = "Energy.Active.Import.Register"
 _PURPOSES = {
     Purpose.STATION_EXTERNAL: "ChargingStationExternalConstraints",
@@ -97,7 +98,7 @@ def _meter_value(entry: Mapping[str, Any], received: datetime) -> MeterValue:
             continue
         unit = sampled.get("unitOfMeasure")
         if isinstance(unit, dict):
-            value *= FACTORS.get(str(unit.get("unit", "")).lower(), 1.0)
+            value *= _factor(unit.get("unit", "Wh"))
             multiplier = unit.get("multiplier")
             if isinstance(multiplier, int) and -12 <= multiplier <= 12:
                 value *= 10.0**multiplier
@@ -434,6 +435,12 @@ def _schedule(schedule: object) -> dict[str, Any]:
             if isinstance(p, dict)
         ],
     }
+
+
+def _factor(unit: object) -> float:
+    """From the unit told to ours. Any spelling; an unknown one is taken as ours already."""
+    factor = _FACTOR_OF.get(unit) if isinstance(unit, str) else None
+    return factor if factor is not None else FACTORS.get(str(unit).lower(), 1.0)
 
 
 def _text(payload: Mapping[str, Any], name: str) -> str:

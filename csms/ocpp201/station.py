@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from csms.ledger import transaction_ended as ended
@@ -70,8 +71,8 @@ async def transaction_event(session: Session, payload: Payload) -> Payload:
 
 
 def meter_values(session: Session, payload: Payload) -> Answer:
-    values = codec.meter_values(payload.get("meterValue"), session.now())
-    session.measured(int(payload.get("evseId") or 0), values)
+    read = partial(codec.meter_values, payload.get("meterValue"), session.now())
+    session.measured(int(payload.get("evseId") or 0), read)
     return {}
 
 

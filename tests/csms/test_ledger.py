@@ -54,7 +54,7 @@ def stop(station: ChargingStation, tid: Any, *, at: datetime = NOW, wh: int = 50
 
 def meter(station: ChargingStation, tid: str, wh: float, *, at: datetime = NOW, unit: str = "Wh", connector: int = 1):
     entry = {"timestamp": iso(at), "sampledValue": [{"value": str(wh), "unit": unit}]}
-    ledger.progressed((station.pk, connector, tid), [v16.meter_values([entry], max(NOW, at))])
+    ledger.progressed((station.pk, connector, tid), [lambda: v16.meter_values([entry], max(NOW, at))])
 
 
 def event(station: ChargingStation, kind: str, seq: int, *, tid: str = "tx", at: datetime = NOW, **more: Any):
