@@ -16,12 +16,16 @@ from django.conf import settings
 from django.db import transaction
 
 from meters.models import Site
-from smartcharging import goals
+from smartcharging import goals, picture
 from smartcharging.engine.plan import solve
 from smartcharging.engine.problem import PlanResult
+from smartcharging.gather import View, planned_now
 from smartcharging.horizon import SLOT_S, Day, day
 from smartcharging.models import ChargingGoal, Plan
 
+SETTLES = timedelta(seconds=60)
+DIFFERS_W = 2000.0
+DIFFERS_SHARE = 0.25
 log = logging.getLogger(__name__)
 
 
@@ -53,6 +57,23 @@ def make_plan(site: Site, trigger: str, now: datetime) -> Plan:
 def valid_for() -> timedelta:
     """Long enough to bridge a few plans that fail, short enough not to follow an old world."""
     return timedelta(minutes=max(6 * settings.PLAN_MINUTES, 30))
+
+
+def outdated(view: View) -> str:
+    """Why the plan in force no longer fits the world, or nothing: the building is not what was planned with.
+
+    A plan of the last minute is left alone, so that a load that comes and goes does not plan all the time.
+    """
+    plan = view.plan
+    if plan is None or view.now - plan.made_at < SETTLES:
+        return ""
+    planned_w, measured_w = planned_now(plan, "building_w", view.now), picture.building_at_most_w(view)
+    if measured_w is None:
+        return ""
+    if planned_w is None:
+        return "building measured"
+    off_w = abs(measured_w - planned_w)
+    return "building differs" if off_w > max(DIFFERS_W, DIFFERS_SHARE * planned_w) else ""
 
 
 def _stored(today: Day, result: PlanResult) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from smartcharging.engine.fallback import safe_allocation
 from smartcharging.engine.snapshot import Allocation, Snapshot
 from smartcharging.gather import SiteNotReady, look
 from smartcharging.models import AllocationRecord, Forecast, Plan
-from smartcharging.planning import make_plan
+from smartcharging.planning import make_plan, outdated
 from smartcharging.turn import turn
 
 PLAN_TURN_S = 120
@@ -54,6 +54,8 @@ def balance(site_id: int) -> None:
         allocation = _allocate(site, view.snapshot)
         dispatch.apply(view, allocation)
         picture.store(site_id, picture.picture(view, allocation))
+    if why := outdated(view):
+        wake.plan(site_id, why)
 
 
 def _allocate(site: Site, snapshot: Snapshot) -> Allocation:

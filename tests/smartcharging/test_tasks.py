@@ -200,6 +200,25 @@ def test_the_balance_follows_a_new_plan(world):
     assert queued("control") == ["smartcharging.tasks.balance"]
 
 
+@pytest.mark.parametrize(
+    ("planned_w", "age_s", "planned_anew"),
+    [(6900, 90, False), (15_000, 90, True), (15_000, 30, False), (None, 90, True)],
+)
+def test_a_building_that_is_not_what_was_planned_with_brings_a_new_plan(world, planned_w, age_s, planned_anew):
+    Plan.objects.create(
+        site=world.site,
+        made_at=world.now - timedelta(seconds=age_s),
+        starts_at=world.now - timedelta(minutes=5),
+        valid_until=world.now + timedelta(minutes=20),
+        status="optimal",
+        result={"building_w": [planned_w] * 4, "peak_w": 40_000},
+    )
+
+    tasks.balance(world.site.pk)
+
+    assert queued("slow") == (["smartcharging.tasks.plan"] if planned_anew else [])
+
+
 def test_plans_are_made_when_nothing_is_measured_at_all(db):
     world = World.campus(timezone.now())
     world.car("CS-1")
