@@ -180,20 +180,21 @@ class _Sharing:
             self.reasons[i] = self._blocked(i, row)
 
     def fill_to_plan(self) -> None:
-        planned = self.on & (self.plan > self.value)
-        self._fill(np.where(planned, self.plan, self.value))
+        self._fill_used_first(self.on & (self.plan > self.value), self.plan)
 
     def fill_spare(self) -> None:
-        """What is left goes to those who may exceed the plan; first as far as they use it, then in case they do."""
-        may = self.on & self.spare_allowed
-        if not may.any():
-            self._round()
+        """What is left goes to those who may exceed the plan."""
+        self._fill_used_first(self.on & self.spare_allowed, self.cap)
+        self._round()
+
+    def _fill_used_first(self, cars: Flags, top: Floats) -> None:
+        """Raise these cars towards `top`: first as far as they make use of it, then in case they will."""
+        if not cars.any():
             return
         used = _used(self.fleet, self.rules)
-        if (used < self.cap)[may].any():
-            self._fill(np.where(may, np.maximum(np.minimum(self.cap, used), self.value), self.value))
-        self._fill(np.where(may, self.cap, self.value))
-        self._round()
+        if (used < top)[cars].any():
+            self._fill(np.where(cars, np.maximum(np.minimum(top, used), self.value), self.value))
+        self._fill(np.where(cars, np.maximum(top, self.value), self.value))
 
     def share_surplus(self) -> None:
         """Only what would be exported goes to those who want no more than that."""

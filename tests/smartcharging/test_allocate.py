@@ -644,3 +644,15 @@ def test_a_session_at_a_place_that_is_not_there_is_named():
     world = worlds.one_board().with_sessions(grid=1)
     with pytest.raises(IndexError, match="grid/0"):
         allocate(world.with_all(node=3))
+
+
+def test_what_a_planned_car_leaves_unused_goes_to_its_planned_neighbour():
+    car = {"planned_w": 32 * 690.0, "offered_since": worlds.ago(120), "measured_at": worlds.NOON}
+    world = worlds.one_board(40).but(plan_valid=True)
+    world = world.with_car("slow", "grid", offered_a=32.0, measured_a=worlds.every_phase(16.0), **car)
+    world = world.with_car("quick", "grid", offered_a=8.0, measured_a=worlds.every_phase(8.0), **car)
+
+    answer = allocate(world)
+
+    assert answer.shares["slow"].limit_a < 25
+    assert answer.shares["quick"].reason == "waits for others"  # and rises as soon as the other has come down

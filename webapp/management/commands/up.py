@@ -111,12 +111,9 @@ def stages(demo: bool) -> list[list[Service]]:
             worker("control", "solo", 1),
             worker("slow", "prefork", 1),
             manage("listener", "listen"),
+            *([manage("site", "simulate", env=ONE_THREAD, ready_line="devices live")] if demo else []),
         ],
-        [
-            *([manage("site", "simulate", env=ONE_THREAD)] if demo else []),
-            manage("poller", "poller"),
-            Service("beat", beat),
-        ],
+        [manage("poller", "poller"), Service("beat", beat)],
     ]
 
 
