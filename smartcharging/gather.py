@@ -237,6 +237,12 @@ def _meter_currents(device: Device, measurement: Measurement) -> Phases | None:
     return (float(a or 0.0), float(b or 0.0), float(c or 0.0))
 
 
+def _still_counts(evse: EVSE, measured: Measurement) -> bool:
+    """What a car drew before it left says nothing of the free place: its contactor is open."""
+    left = evse.status == _S.AVAILABLE and evse.status_at is not None and measured.at <= evse.status_at
+    return not left
+
+
 def _background(devices: Iterable[Device], circuits: Iterable[Circuit]) -> list[Device]:
     """Loads that are measured by themselves: switched ones, and those behind a meter that is no circuit's."""
     meters = {c.meter_id for c in circuits}
@@ -387,7 +393,7 @@ def _place(
     memory: EvseMemory,
     now: datetime,
 ) -> Place:
-    if measured is not None and not measured.is_fresh(now, RULES.ev_max_age_s):
+    if measured is not None and not (measured.is_fresh(now, RULES.ev_max_age_s) and _still_counts(evse, measured)):
         measured = None
     limit = getattr(evse, "wanted_limit", None)
     offered = offered_a(evse.station, limit, transaction, now)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponseRedirect
+from django.templatetags.static import static
 from django.urls import include, path
 
 from webapp.health import healthz
 
+
+def favicon(_: HttpRequest) -> HttpResponseRedirect:
+    """Browsers ask for it on pages that name no icon: admin, API reference."""
+    return HttpResponseRedirect(static("icons/icon.svg"))
+
+
 urlpatterns = [
+    path("favicon.ico", favicon),
     path("healthz", healthz, name="healthz"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),

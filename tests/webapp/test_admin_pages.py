@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.contrib import admin
 from django.db import connection
@@ -396,3 +398,17 @@ def test_a_site_is_made_by_a_superuser_only(office):
     assert entered(office.cast["installer"]).post(page("meters.site", "add"), body).status_code == 403
     assert entered(office.cast["superuser"]).post(page("meters.site", "add"), body).status_code == 302
     assert Site.objects.filter(name="Nieuw").exists()
+
+
+def test_times_stand_on_the_clock_of_the_site(office):
+    office.site.timezone = "Asia/Kathmandu"  # a zone with a quarter hour, to be recognised by
+    office.site.save()
+    ChargingStation.objects.update(last_seen=datetime(2026, 3, 2, 12, 0, tzinfo=UTC))
+
+    answer = entered(office.cast["operator"]).get(page("csms.chargingstation")).content.decode()
+
+    assert "5:45" in answer
+
+
+def test_a_browser_that_asks_for_an_icon_gets_one(db):
+    assert "icon" in Client().get("/favicon.ico").headers["Location"]
