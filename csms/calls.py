@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
 from django.conf import settings
 
-from csms import bus
+from csms import bus, stations
 from csms.models import EVSE, ChargingStation, IdToken, Transaction
 from csms.ocpp16 import codec as codec16
 from csms.ocpp201 import codec as codec201
@@ -36,6 +37,8 @@ def remote_stop(transaction: Transaction) -> dict[str, Any]:
     """End a transaction that is open."""
     if not transaction.open:
         raise bus.CallNotValid("transaction: it has ended already")
+    if _protocol(transaction.station) == V16 and not transaction.transaction_id.isdecimal():
+        raise bus.CallNotValid("transaction: it began over OCPP 2.0.1, and the station speaks 1.6 now")
     return _ask(transaction.station, _codec(transaction.station).remote_stop(transaction.transaction_id))
 
 
@@ -84,10 +87,6 @@ def set_variable(
 
 def request_report(station: ChargingStation) -> dict[str, Any]:
     """Have everything the station knows of itself read anew. In 2.0.1 it comes later, part by part, as NotifyReport."""
-    from datetime import UTC, datetime
-
-    from csms import stations
-
     codec = _codec(station)
     action, payload = codec.request_report(secrets.randbelow(2**31 - 1))
     result = bus.request(station.identity, action, payload, settings.OCPP_CALL_TIMEOUT_S)
@@ -136,11 +135,15 @@ def send(station: ChargingStation, action: str, payload: Mapping[str, Any]) -> d
 
 
 def _codec(station: ChargingStation) -> ModuleType:
-    """The codec of the present connection: the version belongs to it, not to the station."""
+    return _CODECS[_protocol(station)]
+
+
+def _protocol(station: ChargingStation) -> str:
+    """Of the present connection: the version belongs to it, not to the station."""
     at = bus.holder(station.identity)
     if at is None or at.protocol not in _CODECS:
         raise bus.StationUnreachable(station.identity)
-    return _CODECS[at.protocol]
+    return at.protocol
 
 
 def _ask(station: ChargingStation, call: tuple[str, dict[str, Any]]) -> dict[str, Any]:

@@ -221,7 +221,9 @@ class Gateway:
             await connection.close(1008, "a newer connection took over")
             return
         try:
-            session.transactions = await self.memory.read(partial(read_open_transactions, record.pk))
+            running = await self.memory.read(partial(read_open_transactions, record.pk))
+            # A transaction that began in the other dialect has an id that cannot be said in this one.
+            session.transactions = {n: t for n, t in running.items() if name == V201 or t.isdecimal()}
         except DatabaseError as error:
             log.warning("the open transactions of %s are not known yet: %s", record.identity, error)
         now = session.now()

@@ -240,7 +240,12 @@ class Keeper:
                     soonest = min(soonest, wait_s)
             if due:
                 due.sort(key=lambda d: d[0])
-                await self._follow(due[0][1], URGENT if due[0][0] == 0 else LIMIT)
+                slot = due[0][1]
+                try:
+                    await self._follow(slot, URGENT if due[0][0] == 0 else LIMIT)
+                except Exception:
+                    log.exception("%s: the limit of EVSE %s could not be sent", self._session.identity, slot.number)
+                    self._failed(slot, WantedLimit.State.FAILED, "could not be sent")
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), soonest)

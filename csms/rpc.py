@@ -168,6 +168,9 @@ class Connection:
             message = self._read_again(frame)
         if type(message) is not list or not message:
             return self._malformed(frame)
+        if b"\\u0000" in frame:  # no database keeps it, and no word needs it
+            self._count("nul_character")
+            message = _without_nul(message)
         kind = message[0]
         if kind == CALL:
             return self._accept_call(message, frame)
@@ -447,6 +450,16 @@ class Connection:
             if not turn.done():
                 turn.set_exception(StationUnreachable("the connection closed"))
         self._queue.clear()
+
+
+def _without_nul(thing: Any) -> Any:
+    if isinstance(thing, str):
+        return thing.replace("\x00", "")
+    if isinstance(thing, list):
+        return [_without_nul(item) for item in thing]
+    if isinstance(thing, dict):
+        return {_without_nul(name): _without_nul(value) for name, value in thing.items()}
+    return thing
 
 
 def _is_id(thing: Any) -> bool:

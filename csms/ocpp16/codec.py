@@ -218,7 +218,7 @@ def iso(at: datetime) -> str:
 
 
 def remote_start(evse: int, value: str, token_type: str, remote_start_id: int) -> Call:
-    return "RemoteStartTransaction", {"connectorId": evse, "idTag": value[:20]}
+    return "RemoteStartTransaction", {"connectorId": evse, "idTag": value}
 
 
 def remote_stop(transaction_id: str) -> Call:

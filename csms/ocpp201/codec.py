@@ -449,7 +449,8 @@ def _text(payload: Mapping[str, Any], name: str) -> str:
 
 
 def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    fits = isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31
+    return value if fits and isinstance(value, int) else None
 
 
 def _number(value: object) -> float | None:

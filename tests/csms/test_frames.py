@@ -253,6 +253,11 @@ MENDED_16 = {
         {**STOP, "reason": "Whim", "timestamp": "?"},
         "unknown_reason",
     ),
+    "a nul inside text": (
+        _call("DataTransfer", {"vendorId": "a\x00b", "data": "\x00"}),
+        {"vendorId": "ab", "data": ""},
+        "nul_character",
+    ),
     "a long tag": (
         _call("Authorize", {"idTag": "A" * 30}),
         {"idTag": "A" * 30},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from websockets.exceptions import InvalidStatus
 
-from csms import admission, bus
+from csms import admission, bus, calls
 from csms.models import (
     EVSE,
     ChargingStation,
@@ -31,6 +32,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 BOOT_16 = {"chargePointVendor": "ACME", "chargePointModel": "Wall", "firmwareVersion": "1.0"}
 BOOT_201 = {"reason": "PowerUp", "chargingStation": {"vendorName": "ACME", "model": "Pole", "firmwareVersion": "2.0"}}
 AVAILABLE = {"connectorId": 1, "errorCode": "NoError", "status": "Available"}
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes(settings: Any) -> None:
+    """The slow hash is Django's; what is tested here is who gets in."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @sync_to_async
@@ -491,6 +498,29 @@ async def test_a_charge_goes_on_through_the_death_of_its_gateway() -> None:
         )
     tx = await Transaction.objects.aget()
     assert (tx.energy_wh, tx.open) == (2000, False)
+
+
+async def test_a_station_that_comes_back_in_the_other_dialect_is_still_limited() -> None:
+    row = await accepted()
+    evse = await EVSE.objects.acreate(station=row, number=1)
+    when = moment("2026-11-24T10:00:00Z", row_time()).at
+    await Transaction.objects.acreate(station=row, evse=evse, transaction_id="tx-of-2.0.1", started_at=when)
+    now = row_time()
+    want = bus.Want("CS-1", 1, 10.0, None, "plan", at=now, until=now + timedelta(minutes=1))
+    async with running() as gateway, station(gateway) as bare:
+        await bare.ask("BootNotification", BOOT_16)
+        await sync_to_async(bus.put_wants)([want])
+        live_one = await bare.was_asked(
+            "SetChargingProfile", lambda p: "duration" in p["csChargingProfiles"]["chargingSchedule"]
+        )
+        assert live_one["csChargingProfiles"]["chargingProfilePurpose"] == "TxDefaultProfile"
+        tx = await Transaction.objects.aget()
+        with pytest.raises(bus.CallNotValid, match="transaction"):
+            await sync_to_async(lambda: calls.remote_stop(Transaction.objects.get(pk=tx.pk)))()
+
+
+def row_time() -> datetime:
+    return datetime.now(UTC)
 
 
 async def test_a_lost_redis_leaves_the_socket_and_the_ledger_alone(monkeypatch: Any) -> None:
