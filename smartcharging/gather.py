@@ -398,7 +398,10 @@ def _place(
     limit = getattr(evse, "wanted_limit", None)
     offered = offered_a(evse.station, limit, transaction, now)
     memory = memory.with_transaction(None if transaction is None else transaction.pk)
-    memory = memory.with_offer(offered, None if limit is None else limit.accepted_at, now)
+    accepted_at = limit.accepted_at if limit is not None else None
+    if transaction is not None and accepted_at is not None and accepted_at < transaction.started_at:
+        accepted_at = None  # said to another
+    memory = memory.with_offer(offered, accepted_at, now)
     token = None if transaction is None else transaction.id_token_id
     place = Place(
         evse=evse,

@@ -45,27 +45,36 @@ class EvseMemory:
     recorded: str = ""  # the allocation last recorded
 
     def with_offer(self, offered_a: float | None, accepted_at: datetime | None, now: datetime) -> EvseMemory:
-        """The station stands by this limit now."""
+        """The station stands by this limit now; `accepted_at` None: it may, but it has not said so to this car.
+
+        On and off are what this car was told: one that waits for its first amps was never paused.
+        """
         if offered_a is None:
             return replace(self, offered_a=None, before_a=None, since=None, on_since=None)
-        if self.offered_a is not None and abs(self.offered_a - offered_a) < SAME_A:
-            return self
         since = accepted_at or now
-        on, was_on = offered_a > 0, bool(self.offered_a)
-        return replace(
-            self,
-            offered_a=offered_a,
-            before_a=self.offered_a,
-            since=since,
-            on_since=(self.on_since if was_on and self.on_since is not None else since) if on else None,
-            off_since=None if on else since,
-        )
+        memory = self
+        if self.offered_a is None or abs(self.offered_a - offered_a) >= SAME_A:
+            memory = replace(self, offered_a=offered_a, before_a=self.offered_a, since=since)
+        if accepted_at is None:
+            return memory
+        if offered_a > 0:
+            return replace(memory, on_since=memory.on_since or since, off_since=None)
+        if memory.on_since is not None:
+            return replace(memory, on_since=None, off_since=since)
+        return memory
 
     def with_transaction(self, transaction: int | None) -> EvseMemory:
         """Another car, or none: nothing is known of it."""
         if transaction == self.transaction:
             return self
-        return replace(self, transaction=transaction, phases=PhaseMemory(), minimum=MinimumMemory())
+        return replace(
+            self,
+            transaction=transaction,
+            on_since=None,
+            off_since=None,
+            phases=PhaseMemory(),
+            minimum=MinimumMemory(),
+        )
 
     def with_measurement(self, currents: Phases | None, at: datetime | None, *, wants: bool) -> EvseMemory:
         """Learn which phases the car loads, and from how many amps it charges."""

@@ -237,6 +237,28 @@ def test_the_limit_before_the_present_one_is_remembered(world):
     assert car.on_since == NOW - timedelta(seconds=120)  # it was on all the while
 
 
+def test_a_car_that_waits_for_its_first_amps_was_never_paused(world):
+    world.offer("CS-1", 0, ago_s=60)
+    keep(world.site.pk, look(world.site, NOW).memories)
+    world.car("CS-1", started_at=NOW - timedelta(seconds=5))
+    keep(world.site.pk, look(world.site, NOW).memories)
+    world.offer("CS-1", 0, ago_s=1)
+
+    car = session(world, "CS-1")
+
+    assert (car.offered_a, car.on_since, car.off_since) == (0, None, None)
+
+
+def test_a_car_that_was_on_and_is_offered_nothing_was_paused_then(world):
+    world.car("CS-1", offered_a=10)
+    keep(world.site.pk, look(world.site, NOW).memories)
+    world.offer("CS-1", 0, ago_s=1)
+
+    car = session(world, "CS-1")
+
+    assert (car.on_since, car.off_since) == (None, NOW - timedelta(seconds=1))
+
+
 def test_rotated_wiring_and_the_cars_record_give_its_phases(world):
     card = IdToken.objects.create(site=world.site, value="A")
     Vehicle.objects.create(site=world.site, name="small", id_token=card, phases=1, max_a=16)
