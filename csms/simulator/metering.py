@@ -26,14 +26,21 @@ class Sample:
     location: str = "Outlet"
 
 
+BATTERY_V = 400.0  # at a DC plug, where the meter sits
+
+
 def samples(outlet: Outlet, wanted: tuple[str, ...]) -> list[Sample]:
     """The wanted quantities an outlet can measure, per phase where it has phases. What it cannot measure is absent."""
     phases = range(outlet.phases)
     found = {
         "Energy.Active.Import.Register": [Sample("Energy.Active.Import.Register", round(outlet.energy_wh, 1), "Wh")],
-        "Power.Active.Import": [Sample("Power.Active.Import", round(outlet.power_w, 1), "W")],
-        "Current.Import": [Sample("Current.Import", round(outlet.current_a[i], 2), "A", f"L{i + 1}") for i in phases],
-        "Voltage": [Sample("Voltage", round(outlet.voltage_v[i], 1), "V", f"L{i + 1}-N") for i in phases],
+        "Power.Active.Import": [Sample("Power.Active.Import", round(outlet.plug_w, 1), "W")],
+        "Current.Import": [Sample("Current.Import", round(outlet.plug_w / BATTERY_V, 2), "A")]
+        if outlet.dc
+        else [Sample("Current.Import", round(outlet.current_a[i], 2), "A", f"L{i + 1}") for i in phases],
+        "Voltage": [Sample("Voltage", BATTERY_V, "V")]
+        if outlet.dc
+        else [Sample("Voltage", round(outlet.voltage_v[i], 1), "V", f"L{i + 1}-N") for i in phases],
         "Current.Offered": [] if outlet.dc else [Sample("Current.Offered", round(outlet.offer, 1), "A")],
         "Power.Offered": [Sample("Power.Offered", round(outlet.offer, 1), "W")] if outlet.dc else [],
         "SoC": [Sample("SoC", round(outlet.car.soc * 100, 1), "Percent", location="EV")]

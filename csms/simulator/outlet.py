@@ -111,6 +111,11 @@ class Outlet:
     def offering(self) -> bool:
         return self.offer > 0
 
+    @property
+    def plug_w(self) -> float:
+        """Power at the plug, where the meter sits: after the converter's losses for DC."""
+        return self.power_w * (CONVERTER_EFFICIENCY if self.dc else 1.0)
+
     def step(self, limit: float, used_phases: int, now: datetime, seconds: float) -> None:
         """Live `seconds` on, with this limit (A per phase, W for DC) from the profiles and the hardware."""
         self._wander()
@@ -123,8 +128,8 @@ class Outlet:
             self._draw_dc(seconds)
         else:
             self._draw_ac(used_phases)
-        self.energy_wh += self.power_w * seconds / 3600
-        self.car.charge(self.power_w * (CONVERTER_EFFICIENCY if self.dc else 1.0), seconds, dc=self.dc)
+        self.energy_wh += self.plug_w * seconds / 3600
+        self.car.charge(self.plug_w, seconds, dc=self.dc)
 
     def _offer_for(self, limit: float) -> float:
         may = self.charge is not None and self.charge.authorized and self.car is not None and not self.error

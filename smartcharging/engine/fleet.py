@@ -56,7 +56,7 @@ class Fleet:
     offered_a: Floats  # NaN: not known
     level_a: Floats  # the limit its EVSE stands by
     hold: Floats  # the most it may draw: L1, L2, L3, sum
-    drawn: Floats  # what is measured, zero where unknown: L1, L2, L3, sum
+    drawn: Floats  # what is surely taken, zero where unknown: L1, L2, L3, sum
     drawn_a: Floats  # the highest phase of it; NaN: not known
     risen: Floats  # what it probably takes by now, if its limit rose since it was measured: L1, L2, L3, sum
     ignores: Flags  # draws more than it was allowed, for longer than a car takes to follow
@@ -121,17 +121,20 @@ class Fleet:
             recent = age_s <= np.where(reachable, rules.ev_max_age_s, rules.lost_max_age_s)
             known = ~np.isnan(measured).any(axis=1) & recent
 
+            likely = np.where(known[:, None], np.maximum(measured, 0.0), 0.0)
+            drawn_a = np.where(known, likely.max(axis=1, initial=0.0), np.nan)
+            # DC is measured at the plug; what the input takes is known only within the converter's losses. What it
+            # takes for sure is taken off a meter's reading, what it likely takes is held.
             drawn = np.zeros((len(sessions), 4))
-            drawn[:, :SUM] = np.where(known[:, None], np.maximum(measured, 0.0), 0.0)
+            drawn[:, :SUM] = likely * np.where(dc, 1.0 - rules.dc_doubt, 1.0)[:, None]
             drawn[:, SUM] = drawn[:, :SUM].sum(axis=1)
-            drawn_a = np.where(known, drawn[:, :SUM].max(axis=1, initial=0.0), np.nan)
 
             uses = np.zeros((len(sessions), 4))
             phases = np.array([_phases(s) for s in sessions], dtype=bool).reshape(len(sessions), 3)
             uses[:, :SUM] = phases | (drawn[:, :SUM] > ON_PHASE_A)
             uses[:, SUM] = uses[:, :SUM].sum(axis=1)
 
-            hold = np.maximum(held[:, None] * uses, drawn)
+            hold = np.maximum(held[:, None] * uses, np.column_stack((likely, likely.sum(axis=1))))
             still = (~reachable & defiant)[:, None]
             hold[:, :SUM] = np.where(still, np.fmax(hold[:, :SUM], measured), hold[:, :SUM])
             hold[:, SUM] = hold[:, :SUM].sum(axis=1)

@@ -22,6 +22,7 @@ class Rules:
     ev_max_age_s: float = 90.0  # an EVSE's measurement older than this is absent (some report once a minute)
     lost_max_age_s: float = 30.0  # … and of one out of reach, which will not correct it
     must_within_s: float = 900.0  # a car with less slack than this must charge now: one slot of the plan
+    dc_doubt: float = 0.05  # share of a DC station's input current that is guessed: its converter's losses
     sun_trust: float = 0.25  # share of a limit that may lean on PV, which can be gone in an instant
     start_surplus: float = 1.1  # a car is started on surplus only with this much more than its minimum
 
