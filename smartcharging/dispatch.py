@@ -19,8 +19,9 @@ from meters import setpoints
 from meters.models import Device
 from smartcharging import remember
 from smartcharging.engine.snapshot import Allocation, Share
-from smartcharging.gather import Place, View, in_force
+from smartcharging.gather import Place, View
 from smartcharging.models import AllocationRecord, GridCommand
+from smartcharging.narrowings import in_force
 from smartcharging.remember import EvseMemory
 
 BATTERY_LEASE_S = 60

@@ -20,12 +20,11 @@ from meters import live
 from meters.history import quarter_so_far
 from meters.measurement import Measurement, Quality
 from meters.models import Device, Site
-from smartcharging import remember
+from smartcharging import narrowings, remember
 from smartcharging.engine import grid as engine
 from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
-from smartcharging.engine.limits import Rank
 from smartcharging.engine.rules import DEFAULT as RULES
-from smartcharging.engine.snapshot import BatteryState, Mode, Narrowing, NodeReading, Session, Snapshot
+from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
 from smartcharging.engine.vehicle import minimum_a, phases_to_count_on
 from smartcharging.models import ChargingGoal, Circuit, GridCommand, MonthPeak, Plan, Price, Tariff, Vehicle
 from smartcharging.remember import EvseMemory, phase_currents
@@ -128,7 +127,7 @@ def look(site: Site, now: datetime) -> View:
         )
         for evse in evses
     )
-    commands = _commands(site, now)
+    commands = narrowings.commands(site, now)
     tariff = Tariff.objects.filter(site=site).first() or Tariff(site=site)
     peak_w = month_peak_w(site, now, tariff)
     return View(
@@ -141,9 +140,9 @@ def look(site: Site, now: datetime) -> View:
             readings=_readings(circuits, fresh),
             batteries=_batteries(devices, node_of_device, fresh, plan, now),
             narrowings=(
-                *_alarms(devices, node_of_device, fresh),
-                *_orders(commands, now),
-                *_hands(places, now),
+                *narrowings.alarms(devices, node_of_device, fresh),
+                *narrowings.orders(commands, now),
+                *narrowings.hands({(p.station.identity, p.evse.number): p.key for p in places}, now),
             ),
             pv_w=_pv_w(devices, fresh),
             plan_valid=plan is not None,
@@ -307,61 +306,6 @@ def _batteries(
             )
         )
     return tuple(batteries)
-
-
-# --- who narrows ----------------------------------------------------------------------------------------------------
-
-
-def _alarms(
-    devices: Iterable[Device], node_of_device: Mapping[int, int], fresh: Mapping[int, Measurement]
-) -> list[Narrowing]:
-    """A fire contact that is open, or that nobody has heard of for too long: nothing below it may charge."""
-    narrowings = []
-    for device in devices:
-        if device.kind != Device.Kind.ALARM:
-            continue
-        found = fresh.get(device.pk)
-        if found is None or found.state != "ok":
-            words = device.name if found is not None else f"{device.name} is silent"
-            narrowings.append(Narrowing(Rank.FIRE, words, node=node_of_device.get(device.pk, 0), limit_a=0.0))
-    return narrowings
-
-
-def _commands(site: Site, now: datetime) -> tuple[GridCommand, ...]:
-    """Those in force, and those that have run out and have not been ended yet."""
-    return tuple(
-        GridCommand.objects.filter(site=site, starts_at__lte=now)
-        .exclude(state=GridCommand.State.ENDED)
-        .order_by("starts_at", "pk")
-    )
-
-
-def in_force(command: GridCommand, now: datetime) -> bool:
-    return command.starts_at <= now and (command.ends_at is None or command.ends_at > now)
-
-
-def _orders(commands: Iterable[GridCommand], now: datetime) -> list[Narrowing]:
-    return [
-        Narrowing(
-            Rank.GRID_OPERATOR,
-            command.reason,
-            node=0,
-            limit_w=command.import_limit_w,
-            export_limit_w=command.export_limit_w,
-        )
-        for command in commands
-        if in_force(command, now)
-    ]
-
-
-def _hands(places: Iterable[Place], now: datetime) -> list[Narrowing]:
-    """What an operator has put on an EVSE by hand, until its lease ends."""
-    by_pair = {(p.station.identity, p.evse.number): p for p in places}
-    return [
-        Narrowing(Rank.WISH, want.reason, session=by_pair[pair].key, limit_a=want.limit_a, limit_w=want.limit_w)
-        for pair, want in bus.hand_limits(by_pair).items()
-        if want.until > now
-    ]
 
 
 # --- cars -----------------------------------------------------------------------------------------------------------
