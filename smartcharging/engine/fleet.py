@@ -138,6 +138,9 @@ class Fleet:
             still = (~reachable & defiant)[:, None]
             hold[:, :SUM] = np.where(still, np.fmax(hold[:, :SUM], measured), hold[:, :SUM])
             hold[:, SUM] = hold[:, :SUM].sum(axis=1)
+            # A free EVSE may load its copper the moment somebody plugs in. A limit in watts is a mean over a minute or
+            # a quarter hour: there it counts when it draws.
+            hold[:, SUM] = np.where(reachable & ~wants & (drawn[:, SUM] <= 0), 0.0, hold[:, SUM])
             # Where the meter is over its limit there is no time for patience: who was seen not to have followed by
             # now counts as not following, and the others make up for it.
             pressing = tree.least_above(_over(snapshot, limits, tree.size))[at].min(axis=1, initial=0.0) < 0

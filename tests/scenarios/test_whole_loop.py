@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -42,7 +43,10 @@ def world(installation: Installation, tmp_path_factory) -> Iterator[World]:
 @pytest.fixture(autouse=True)
 def _say_what_happened(request, installation: Installation) -> Iterator[None]:
     yield
-    print(installation.last_words())  # pytest shows it only when the test failed
+    # pytest shows it only when the test failed
+    print(installation.last_words())
+    now = installation.get(f"sites/{site_id(installation)}/now/") if installation.get("sites/")["count"] else None
+    print(json.dumps(now, indent=1))
 
 
 def site_id(installation: Installation) -> int:
@@ -130,7 +134,7 @@ def test_no_circuit_is_ever_above_its_limit_while_cars_come_and_go(world, instal
     time.sleep(5)
 
     assert world.above_limit(began, time.monotonic()) == []
-    assert max(world.loads()["row 1"]) > 12  # … and it is not safe for being idle
+    assert max(world.loads()["row 1"]) >= 12  # … and it is not safe for being idle
 
 
 def test_an_over_limit_reading_lowers_the_profile_at_the_station_within_two_seconds(world, installation):

@@ -155,7 +155,15 @@ class World:
     def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+        async def settle() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
         self.do(self.site.stop())
+        self.do(settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
