@@ -535,6 +535,9 @@ def month_peak_w(site: Site, now: datetime, tariff: Tariff) -> float:
     return max(tariff.peak_floor_w, found.peak_w if found is not None else 0.0)
 
 
+PEAK_SLACK = 1.1  # the building never does exactly what was forecast; the plan is made anew long before this is used up
+
+
 def _peak_target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | None:
     """What this quarter should stay below: the month's peak, or a higher one the plan found worth its price.
 
@@ -543,7 +546,7 @@ def _peak_target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | 
     if plan is None or tariff.peak_eur_per_kw_month <= 0:
         return None
     planned = plan.result.get("peak_w")
-    return max(peak_w, float(planned)) if isinstance(planned, int | float) else peak_w
+    return max(peak_w, float(planned) * PEAK_SLACK) if isinstance(planned, int | float) else peak_w
 
 
 def _quarter_import_wh(root: Circuit, now: datetime) -> float | None:

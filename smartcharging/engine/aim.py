@@ -13,7 +13,7 @@ import numpy as np
 
 from smartcharging.engine.filling import EPS, fill
 from smartcharging.engine.fleet import STATION_MAXIMUM, Fleet
-from smartcharging.engine.limits import SUM, paused, paused_at_station
+from smartcharging.engine.limits import SUM, Rank, paused, paused_at_station
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, surplus_a
 from smartcharging.engine.rules import Rules
@@ -46,13 +46,13 @@ def aim(snapshot: Snapshot, fleet: Fleet, left: Residual, room: Floats, rules: R
 
 
 def admit(
-    fleet: Fleet, candidates: Flags, need_a: Floats, room: Floats
+    fleet: Fleet, candidates: Flags, need_a: Floats, room: Floats, mild: Flags | None = None
 ) -> tuple[Flags, Floats, dict[int, tuple[int, int]]]:
     """Who of the candidates gets `need_a`, most urgent first; the room left; and where it did not fit for whom.
 
     Walks only the rows that cannot hold all candidates: where everybody fits there is nothing to decide. For cars on
     one phase each the feasible sets are laminar and the walk is optimal; with mixed phases it is the lexicographic
-    choice.
+    choice. `mild` marks cells of `room` that do not stop a car within its minimum time on.
     """
     need = np.where(candidates, need_a, 0.0)
     demand = fleet.tree.sums(need[:, None] * fleet.uses)
@@ -71,6 +71,8 @@ def admit(
         mine = rows.of(i)
         wanted = needs[i]
         full = [row for row, times in mine if space[row] < wanted * times - EPS]
+        if mild is not None and fleet.fresh_start[i]:
+            full = [row for row in full if not mild[row]]
         if full:
             admitted[i] = False
             blocked[i] = full[0]
@@ -173,7 +175,9 @@ class _Sharing:
 
     def _admit(self, candidates: Flags) -> None:
         fleet = self.fleet
-        admitted, self.room, blocked = admit(fleet, candidates, fleet.min_a, self.room)
+        # The quarter hour's peak is a matter of money: it may hold a car at its minimum, not switch it on and off.
+        mild = self.left.ranks == Rank.CONTRACT
+        admitted, self.room, blocked = admit(fleet, candidates, fleet.min_a, self.room, mild)
         self.value = np.where(admitted, fleet.min_a, self.value)
         self.on |= admitted
         for i, row in blocked.items():

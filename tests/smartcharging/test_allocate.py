@@ -656,3 +656,16 @@ def test_what_a_planned_car_leaves_unused_goes_to_its_planned_neighbour():
 
     assert answer.shares["slow"].limit_a < 25
     assert answer.shares["quick"].reason == "waits for others"  # and rises as soon as the other has come down
+
+
+def test_a_lost_quarter_holds_a_fresh_car_at_its_minimum_and_does_not_switch_it_off():
+    lost = {"peak_target_w": 5_000.0, "quarter_import_wh": 4_000.0}
+    world = worlds.one_board(63, metered=True).with_meter("grid", 30.0, 20_700.0)
+    running = {"offered_a": 16.0, "measured_a": worlds.every_phase(16.0), "measured_at": worlds.NOON}
+    world = world.with_car("fresh", "grid", on_since=worlds.ago(60), offered_since=worlds.ago(60), **running)
+    world = world.with_car("new", "grid", offered_a=0.0)
+
+    answer = allocate(world.but(**lost))
+
+    assert answer.shares["fresh"].limit_a == 6
+    assert answer.shares["new"].limit_a == 0

@@ -373,7 +373,7 @@ def test_the_present_slot_of_the_plan_counts_for_the_car_it_was_made_for(world):
     assert seen.plan_valid
     assert session(world, "CS-1").planned_w == 7000
     assert seen.batteries[0].planned_w == -5000
-    assert seen.peak_target_w == 40_000
+    assert seen.peak_target_w == pytest.approx(44_000)  # and a little for what no forecast knows
 
     charge.ended_at = NOW
     charge.save()
