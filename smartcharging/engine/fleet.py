@@ -127,6 +127,10 @@ class Fleet:
             # takes for sure is taken off a meter's reading, what it likely takes is held.
             drawn = np.zeros((len(sessions), 4))
             drawn[:, :SUM] = likely * np.where(dc, 1.0 - rules.dc_doubt, 1.0)[:, None]
+            # Whoever was told to take less has by now done so, though his last measurement is from before.
+            followed = known & (changed_s >= rules.react_s) & (age_s > changed_s - rules.react_s)
+            no_more = np.where(followed & ~np.isnan(offered), offered, np.inf)
+            drawn[:, :SUM] = np.minimum(drawn[:, :SUM], no_more[:, None])
             drawn[:, SUM] = drawn[:, :SUM].sum(axis=1)
 
             uses = np.zeros((len(sessions), 4))

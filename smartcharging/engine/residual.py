@@ -20,7 +20,7 @@ as soon as the car resumes. An EVSE out of reach gives no next one, so it is soo
 A car whose limit *we* raised is a different matter, because we would chase our own tail: the rise shows at the meter
 first, looks like other load, and everybody is lowered for it. So there are two tables. Whether anybody may rise is
 judged as if the car had not yet risen (`table`); whether anybody must come down for the sake of other load, as if it
-had (`kind`). If other load rises in the same seconds, the meter shows it one cycle later.
+had (`kind`). Where the meter shows more than the limit there is no such kindness: it was not the rise alone.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
 
     meters = _Meters(snapshot, fleet, rules)
     other, risen = meters.other_load(fleet.drawn), meters.other_load(fleet.risen)
+    over = np.zeros((size, 4), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        over[:count, :SUM] = meters.current > allowed[:, :SUM]
+    risen = np.where(over[:count], other, risen)
     stale = meters.stale
     table, kind, raw = (np.full((size, 4), np.inf) for _ in range(3))
     table[:count], kind[:count], raw[:count] = allowed - other, allowed - risen, limits.table - risen
@@ -92,9 +96,6 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
             one[count:, :SUM] = fleet.shared_a[:, None]
         reasons.extend([["station shared"] * 4 for _ in range(size - count)])
 
-    over = np.zeros((size, 4), dtype=bool)
-    with np.errstate(invalid="ignore"):
-        over[:count, :SUM] = meters.current > allowed[:, :SUM]
     none = np.zeros(size - count, dtype=bool)
     all_other = np.zeros((size, 4))
     all_other[:count] = other

@@ -13,7 +13,8 @@ class Rules:
     min_off_s: float = 300.0  # … and one that was paused not started again
     ramp_a: float = 8.0  # how much one limit may rise in one cycle
     ripple_a: float = 0.5  # smaller rises are not worth a message
-    follow_s: float = 10.0  # until then a car may still draw by its former limit (IEC 61851-1: 5 s, and the way there)
+    react_s: float = 5.0  # a car takes no more than its new limit after this (IEC 61851-1)
+    follow_s: float = 10.0  # until then it may still draw by its former limit, all told: the way there included
     unsure_s: float = 60.0  # how long after a rise the car's next measurement may be awaited
     ignore_s: float = 30.0  # a car that draws more than its limit for longer than this does not follow it
     ignore_dc_s: float = 60.0
