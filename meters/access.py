@@ -15,13 +15,16 @@ _RANK = {SiteRole.Role.VIEWER: 0, SiteRole.Role.OPERATOR: 1, SiteRole.Role.INSTA
 
 
 def sites_of(user: User | AnonymousUser, at_least: str = SiteRole.Role.VIEWER) -> QuerySet[Site]:
-    """The sites on which `user` has at least this role (viewer < operator < installer). Superusers: all."""
+    """The sites on which `user` has at least this role (viewer < operator < installer). Superusers: all.
+
+    Fire reset is a right of its own: no other role implies it, and it implies no other.
+    """
     if not user.is_authenticated or not user.is_active:
         return Site.objects.none()
     if user.is_superuser:
         return Site.objects.all()
-    rank = _RANK[SiteRole.Role(at_least)]
-    roles = [role for role, r in _RANK.items() if r >= rank]
+    role = SiteRole.Role(at_least)
+    roles = [r for r in _RANK if _RANK[r] >= _RANK[role]] if role in _RANK else [role]
     return Site.objects.filter(pk__in=SiteRole.objects.filter(user=user, role__in=roles).values("site_id"))
 
 

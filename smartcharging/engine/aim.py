@@ -335,7 +335,8 @@ def _used(fleet: Fleet, rules: Rules) -> Floats:
     """What each car makes use of, a little more included; infinite as long as it uses what it has.
 
     A car that has had its limit for a while and draws clearly less is full soon, or cannot take more: what it leaves
-    unused goes to others, and comes back step by step as soon as it uses what it has left.
+    unused goes to others, and comes back step by step as soon as it uses what it has left. Before that it keeps what
+    it has, and gets no more until it has been seen to use it.
     """
     known = ~np.isnan(fleet.drawn_a + fleet.offered_a)
     drawn, offered = np.nan_to_num(fleet.drawn_a), np.nan_to_num(fleet.offered_a)
@@ -343,5 +344,5 @@ def _used(fleet: Fleet, rules: Rules) -> Floats:
     unused = offered > enough + 0.5
     hungry = drawn >= 0.9 * offered - 0.5
     settled = fleet.changed_s >= rules.settle_s
-    cap = np.where(settled & unused, enough, np.where(~hungry & ~unused, offered, np.inf))
+    cap = np.where(settled & unused, enough, np.where(hungry, np.inf, offered))
     return np.where(known, np.maximum(cap, fleet.min_a), np.inf)

@@ -10,7 +10,7 @@ class Rules:
     """Times in seconds, currents in A."""
 
     min_on_s: float = 300.0  # a car that was started is not paused for mere economy before this
-    min_off_s: float = 300.0  # … and one that was paused not started again
+    min_off_s: float = 120.0  # … and one that was paused not started again
     ramp_a: float = 8.0  # how much one limit may rise in one cycle
     ripple_a: float = 0.5  # smaller rises are not worth a message
     react_s: float = 5.0  # a car takes no more than its new limit after this (IEC 61851-1)

@@ -209,6 +209,8 @@ def addresses(demo: bool, seconds: float) -> str:
         f"  {_('REST'):<10} {web}/api/v1/docs/",
         f"  {_('stations'):<10} ws://{host}:{settings.OCPP_PORT}/ocpp/<identity>",
     ]
+    if settings.BIND in {"127.0.0.1", "localhost", "::1"}:
+        lines.append(_("Only this machine can connect. BIND=0.0.0.0 lets stations and people in from outside."))
     logins = settings.DATA_DIR / "demo-logins.json"
     if demo and logins.exists():
         lines.append(_("Demo logins (simulated site; every number on it is demo data):"))
