@@ -194,6 +194,10 @@ latitude = 51.05
 longitude = 3.72
 price_area = "BE"
 
+# No capacity tariff: what holds a car back here is copper, whatever the quarter of the hour.
+[tariff]
+peak_eur_per_kw_month = 0
+
 [[circuit]]
 name = "grid"
 limit_a = {GRID_A:.0f}
