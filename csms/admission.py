@@ -211,4 +211,6 @@ def _proof(station: StationRecord, password: bytes) -> str:
 
 
 def _same_user(user: bytes, identity: str) -> bool:
-    return identity.encode() in (user, unquote_to_bytes(user))
+    """Letter case does not count, as it does not in the address (Q3)."""
+    names = (user, unquote_to_bytes(user))
+    return identity.casefold() in [name.decode("utf-8", "replace").casefold() for name in names]

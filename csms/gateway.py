@@ -24,7 +24,6 @@ from django.conf import settings
 from django.db import DatabaseError
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -205,6 +204,10 @@ class Gateway:
         if arriving is None or self._stopping:
             return
         record, offered = arriving
+        if offered and connection.subprotocol is None:
+            # The handshake is completed without a sub-protocol, then closed (1.6-J §3.1.2; 2.0.1 part 4 §3.1.2).
+            await connection.close(1002, "speak ocpp2.0.1 or ocpp1.6")
+            return
         name = _dialect_name(connection.subprotocol)
         session = Session(self.services, record, _SPEAKS[name], connection)  # type: ignore[arg-type]
         if not offered:
@@ -335,6 +338,7 @@ class Gateway:
             await self.exchange.reply(call_id, {"kind": "unreachable"})
             return
         action, payload = str(body.get("action", "")), body.get("payload")
+        session.asking(action, payload if isinstance(payload, dict) else {})
         try:
             result = await session.connection.call(
                 action,
@@ -374,9 +378,7 @@ def tls_context() -> ssl.SSLContext | None:
 
 def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     chosen = dialect_of(offered)
-    if chosen is None:
-        raise NegotiationError("speak ocpp2.0.1 or ocpp1.6")
-    return Subprotocol(chosen[1]) if chosen[1] else None
+    return Subprotocol(chosen[1]) if chosen is not None and chosen[1] else None
 
 
 def _dialect_name(chosen: str | None) -> str:

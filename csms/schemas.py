@@ -37,6 +37,40 @@ _ERRORS = {
     "message_type": ("ProtocolError", "MessageTypeNotSupported"),
 }
 
+# A station asks these of us; nobody may ask them of a station (1.6 §4; 2.0.1 part 2 §1).
+_FROM_STATIONS = frozenset(
+    {
+        "Authorize",
+        "BootNotification",
+        "ClearedChargingLimit",
+        "DiagnosticsStatusNotification",
+        "FirmwareStatusNotification",
+        "Get15118EVCertificate",
+        "GetCertificateStatus",
+        "Heartbeat",
+        "LogStatusNotification",
+        "MeterValues",
+        "NotifyChargingLimit",
+        "NotifyCustomerInformation",
+        "NotifyDisplayMessages",
+        "NotifyEVChargingNeeds",
+        "NotifyEVChargingSchedule",
+        "NotifyEvent",
+        "NotifyMonitoringReport",
+        "NotifyReport",
+        "PublishFirmwareStatusNotification",
+        "ReportChargingProfiles",
+        "ReservationStatusUpdate",
+        "SecurityEventNotification",
+        "SignCertificate",
+        "SignedFirmwareStatusNotification",
+        "StartTransaction",
+        "StatusNotification",
+        "StopTransaction",
+        "TransactionEvent",
+    }
+)
+
 _KINDS = {
     "type": "type",
     "required": "occurrence",
@@ -68,6 +102,8 @@ class Dialect:
         validator = self.requests.get(action)
         if validator is None:
             return f"{action} is no action of {self.name}"
+        if action in _FROM_STATIONS:
+            return f"{action} is sent by stations, not to them"
         return first_fault(validator, payload)
 
 

@@ -51,6 +51,7 @@ class Dialect(Protocol):
     """What both `station.py` modules offer, by the same names in the same order."""
 
     NAME: str
+    WHILE_PENDING: frozenset[str] | None
     HANDLERS: Mapping[str, Callable[[Session, dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]]
 
     def set_profile(self, profile: ChargingProfile) -> tuple[str, dict[str, Any]]: ...
@@ -124,6 +125,7 @@ class Session:
         self.transactions: dict[int, str] = {}  # the one that runs on each EVSE
         self.clock = Clock()
         self.heard_at: datetime | None = None
+        self._prompted: set[str] = set()
         self._record = record
         self._last: dict[int, Measurement] = {}
         self._unshown: dict[int, deque[Callable[[], tuple[MeterValue, ...]]]] = {}
@@ -250,6 +252,12 @@ class Session:
             return
         known.update(more)
         self.post(partial(stations.learned, self._record.pk, more))
+
+    def asking(self, action: str, payload: Mapping[str, Any]) -> None:
+        """A person's call goes out: what it asks for may be said by a station that waits to be accepted."""
+        if action == "TriggerMessage":
+            message = str(payload.get("requestedMessage"))
+            self._prompted.add("SignCertificate" if message.startswith("Sign") else message)
 
     def answered(self, action: str, payload: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """A person's call was answered: what it changes in our own picture."""
@@ -477,11 +485,19 @@ class Session:
             handler = handlers.get(action)
             if handler is None:
                 raise Refusal("not_supported", f"{action} is not for us to answer")
+            if not self._may_say(action):
+                self.count("said_before_accepted")
+                raise Refusal("security", "this station is not accepted yet")
             if not self._ready and action != "BootNotification":
                 self._get_ready()
             return handler(self, payload)
 
         return handle
+
+    def _may_say(self, action: str) -> bool:
+        """May it be said already? A station that is not accepted yet says little where its version forbids more."""
+        allowed = self.speaks.WHILE_PENDING
+        return allowed is None or self.record.accepted or action in allowed or action in self._prompted
 
     def _keep(
         self, direction: str, kind: str, message_id: str, action: str, payload: Any, raw: bytes, mends: str

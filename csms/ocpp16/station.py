@@ -35,6 +35,8 @@ MEASURANDS = (
 """Wanted most first: a list a station finds too long is shortened from its end."""
 
 PENDING_INTERVAL_S = 60
+WHILE_PENDING: frozenset[str] | None = None
+"""1.6 has no error for a station that talks before it is accepted (§4.2): it is answered."""
 
 
 # ---------------------------------------------------------------------- it tells, we answer

@@ -37,6 +37,10 @@ MEASURANDS = (
 """Wanted most first: a list a station finds too long is shortened from its end."""
 
 PENDING_INTERVAL_S = 60
+WHILE_PENDING: frozenset[str] | None = frozenset({"BootNotification", "NotifyReport", "TransactionEvent"})
+"""What a station may say before it is accepted, besides what it was triggered to say; the rest is a security error
+(2.0.1 part 2 B02.FR.09). An event of a transaction is kept all the same: refused, it would be lost.
+"""
 INVENTORY_ID = 1
 _VERBS = {Kind.STARTED: started, Kind.UPDATED: updated, Kind.ENDED: ended}
 

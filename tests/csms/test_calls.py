@@ -10,6 +10,9 @@ from asgiref.sync import sync_to_async
 
 from csms import bus, calls
 from csms.models import EVSE, ChargingStation, IdToken, StationVariable, Transaction
+from csms.ocpp16 import station as ocpp16
+from csms.ocpp201 import station as ocpp201
+from csms.schemas import dialect
 from meters import live
 from meters.models import Site
 from tests.csms.charge_point import V16, V201, running, station
@@ -172,6 +175,8 @@ async def test_what_does_not_fit_the_schema_is_never_sent() -> None:
             await sync_to_async(calls.send)(row, "Reset", {"type": "Gentle"})
         with pytest.raises(bus.CallNotValid, match="RequestStartTransaction"):
             await sync_to_async(calls.send)(row, "RequestStartTransaction", {})
+        with pytest.raises(bus.CallNotValid, match="sent by stations"):
+            await sync_to_async(calls.send)(row, "Heartbeat", {})
         with pytest.raises(bus.CallNotValid, match="connectorId"):
             await sync_to_async(bus.request)("CS-1", "UnlockConnector", {"connectorId": "x"}, 5)
         with pytest.raises(bus.CallNotValid, match="duration_s"):
@@ -237,3 +242,9 @@ async def test_a_call_that_cannot_be_read_harms_nobody() -> None:
         await sync_to_async(live.connection().publish)("want", "nonsense")
         await sync_to_async(live.connection().publish)("changed", "[]")
         assert (await sync_to_async(calls.trigger)(row, "Heartbeat"))["status"] == "Accepted"
+
+
+@pytest.mark.parametrize("speaks", [ocpp16, ocpp201])
+def test_what_we_answer_is_never_asked_of_a_station(speaks: Any) -> None:
+    for action in speaks.HANDLERS.keys() - {"DataTransfer"}:
+        assert "sent by stations" in (dialect(speaks.NAME).refusal(action, {}) or ""), action

@@ -239,6 +239,33 @@ async def test_an_unknown_station_waits_in_quarantine_until_it_is_accepted() -> 
         assert (await bare.ask("BootNotification", BOOT_16))["status"] == "Accepted"
 
 
+async def test_201_a_station_that_waits_may_say_only_what_it_is_asked_for() -> None:
+    status = {"timestamp": "2026-11-24T10:00:00Z", "connectorStatus": "Available", "evseId": 1, "connectorId": 1}
+    started = {
+        "eventType": "Started",
+        "timestamp": "2026-11-24T10:00:00Z",
+        "triggerReason": "CablePluggedIn",
+        "seqNo": 0,
+        "transactionInfo": {"transactionId": "early"},
+    }
+    async with running() as gateway, station(gateway, "NEW", version=V201) as bare:
+        assert (await bare.ask("BootNotification", BOOT_201))["status"] == "Pending"
+        for action, payload in (("StatusNotification", status), ("Heartbeat", {})):
+            assert (await bare.call(action, payload))[0::2][:2] == [4, "SecurityError"]
+        await bare.ask("NotifyReport", {"requestId": 1, "generatedAt": "2026-11-24T10:00:00Z", "seqNo": 0})
+        await bare.ask("TransactionEvent", started)
+        row = await ChargingStation.objects.aget(identity="NEW")
+        assert await Transaction.objects.filter(station=row, transaction_id="early").aexists()
+
+        await sync_to_async(calls.send)(row, "TriggerMessage", {"requestedMessage": "StatusNotification"})
+        await bare.ask("StatusNotification", status)
+
+        await change(row, admission="accepted")
+        await bare.was_asked("TriggerMessage", lambda p: p["requestedMessage"] == "BootNotification")
+        assert (await bare.ask("BootNotification", BOOT_201))["status"] == "Accepted"
+        await bare.ask("Heartbeat", {})
+
+
 async def test_a_station_that_is_rejected_is_shown_out_and_not_let_in() -> None:
     row = await accepted()
     async with running() as gateway:
@@ -381,8 +408,9 @@ async def test_a_path_without_an_identity_is_not_found(path: str) -> None:
 
 
 async def test_an_identity_in_other_letter_case_is_the_same_station() -> None:
-    row = await accepted("CS-1")
-    async with running() as gateway, station(gateway, "cs-1") as bare:
+    row = await accepted("CS-1", password="correct horse")
+    headers = basic("cs-1", "correct horse")
+    async with running() as gateway, station(gateway, "cs-1", headers=headers) as bare:
         await bare.ask("StatusNotification", AVAILABLE)
         await written(gateway)
     assert await ChargingStation.objects.acount() == 1
@@ -417,12 +445,13 @@ async def test_an_odd_subprotocol_is_let_in_and_counted(version: str | None, qui
         await eventually(lambda: ChargingStation.objects.get().counters.get(quirk) == 1)
 
 
-async def test_a_dialect_we_do_not_speak_is_refused() -> None:
+async def test_a_dialect_we_do_not_speak_is_not_agreed_to_and_closed_at_once() -> None:
     await accepted()
-    async with running() as gateway:
-        with pytest.raises(InvalidStatus, match="400"):
-            async with station(gateway, version="ocpp1.5"):
-                pass
+    async with running() as gateway, station(gateway) as old, station(gateway, version="ocpp1.5") as bare:
+        assert bare.socket.subprotocol is None
+        assert await bare.closed() == 1002
+        assert "CS-1" in gateway.sessions
+        await old.ask("Heartbeat", {})
 
 
 async def test_a_frame_above_the_cap_closes_the_socket_and_no_other(settings: Any) -> None:
