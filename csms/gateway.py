@@ -24,6 +24,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -204,10 +205,6 @@ class Gateway:
         if arriving is None or self._stopping:
             return
         record, offered = arriving
-        if offered and connection.subprotocol is None:
-            # The handshake is completed without a sub-protocol, then closed (1.6-J §3.1.2; 2.0.1 part 4 §3.1.2).
-            await connection.close(1002, "speak ocpp2.0.1 or ocpp1.6")
-            return
         name = _dialect_name(connection.subprotocol)
         session = Session(self.services, record, _SPEAKS[name], connection)  # type: ignore[arg-type]
         if not offered:
@@ -377,8 +374,14 @@ def tls_context() -> ssl.SSLContext | None:
 
 
 def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Refused here it is no upgrade (400), as the certification's TC_B_58 wants it.
+
+    1.6-J §3.1.2 would have a handshake without a sub-protocol and then a close; a station sees the same failure.
+    """
     chosen = dialect_of(offered)
-    return Subprotocol(chosen[1]) if chosen is not None and chosen[1] else None
+    if chosen is None:
+        raise NegotiationError("speak ocpp2.0.1 or ocpp1.6")
+    return Subprotocol(chosen[1]) if chosen[1] else None
 
 
 def _dialect_name(chosen: str | None) -> str:
