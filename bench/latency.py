@@ -18,7 +18,7 @@ import websockets
 
 from bench.messages import ECHO, _script
 from tests.scenarios.installation import Installation, until
-from tests.scenarios.world import VOLT, World
+from tests.scenarios.world import GRID_A, VOLT, World
 
 ROUNDS = 8
 CARS = {"R1-A": "04FFFFFFFF", "R1-B": "04FFFFFFFF", "R2-A": "04FFFFFFFF", "DC-1": "04FFFFFFFF"}
@@ -52,12 +52,14 @@ def _rounds(world: World) -> list[float]:
     seconds = []
     for _ in range(ROUNDS):
         world.building_a = (5.0, 5.0, 5.0)
-        until(lambda: max(world.loads()["grid"]) > 40, 120, "the cars use what there is")
-        time.sleep(2)
+        until(lambda: max(world.loads()["grid"]) > 30, 120, "the cars charge")
+        time.sleep(10)
         limits = {name: s.limit_a(1) for name, s in world.stations.items()}
         reads = _watch_reads(world)
         since = datetime.now(UTC)
-        world.building_a = (34.0, 34.0, 34.0)
+        # Some 10 A too much for the cars as they are, and still enough for their minimum.
+        jump = min(GRID_A + 10 - (max(world.loads()["grid"]) - 5), 38.0)
+        world.building_a = (jump, jump, jump)
         moment = until(lambda at=since, low=limits: _lowered_at(world, at, low), 30, "a lowered limit")
         seconds.append((moment - reads[0]).total_seconds())
         time.sleep(5)
