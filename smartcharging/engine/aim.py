@@ -214,10 +214,12 @@ class _Sharing:
         chosen = np.zeros(len(fleet), dtype=bool)
         needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
         running = (np.nan_to_num(fleet.offered_a, nan=0.0) > 0).tolist()
+        without = np.zeros(len(fleet), dtype=bool)
         for i in [i for i in fleet.ordered if possible[i]]:
             enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
             if enough or fleet.fresh_start[i]:
                 chosen[i] = True
+                without[i] = not enough
                 free = max(free - needs[i], 0.0)
         self._say(possible & ~chosen, "no surplus")
         before = self.value.copy()
@@ -229,7 +231,8 @@ class _Sharing:
         self.room = self.room - fleet.tree.sums((value - self.value)[:, None] * fleet.uses)
         self.value = value
         self._floor(risen)
-        self._say(risen, "surplus")
+        self._say(risen & without, "minimum time on")
+        self._say(risen & ~without, "surplus")
 
     def offer_standby(self) -> None:
         """Free EVSEs and full cars: their fail-safe where it fits beside the cars, else 0.

@@ -213,8 +213,9 @@ def test_a_surplus_car_waits_when_the_grid_meter_is_silent():
 
 def test_a_cloud_does_not_stop_a_car_that_has_just_started():
     world = sunny(-500, offered_a=8.0, offered_since=ago(60), on_since=ago(60), measured_a=worlds.every_phase(0.1))
+    share = allocate(world).shares["a"]
 
-    assert allocate(world).shares["a"].limit_a == 6
+    assert (share.limit_a, share.reason) == (6, "minimum time on")
 
 
 def test_the_battery_does_not_discharge_into_a_surplus_car():
