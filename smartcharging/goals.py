@@ -276,6 +276,8 @@ def _write(
             goal.transaction = None
         goal.asked_for, goal.evse, goal.id_token = target["asked_for"], target["evse"], target["id_token"]
         goal.source, goal.cancelled_at = source, None
+        if wish["priority"] is None and goal.transaction_id is not None:
+            wish = {**wish, "priority": goal.priority}  # the rank it was given there stays when it is sent again
         _apply(goal, wish, user)
         _settle_those_of(goal, now)
         if before is not None and before.pk != goal.asked_for_id and before.open:

@@ -205,6 +205,14 @@ def test_what_the_listener_missed_is_attached_by_the_next_plan(site, evse, fleet
     assert goal_for(charge).source == "tap"
 
 
+def test_a_goal_that_is_sent_again_keeps_the_rank_its_charge_had(site, evse, fleet_card):
+    transaction = start(evse, fleet_card)
+    goals.settle(transaction, NOW)
+    wish = {"site": site, "evse": evse, "energy_wh": 5000, "source": "schedule", "external_id": "a", "now": NOW}
+
+    assert [set_goal(**wish).priority, set_goal(**wish).priority] == [3, 3]
+
+
 def test_the_same_external_id_is_the_same_goal(site, evse, plain_card):
     first = set_goal(
         site=site, id_token=plain_card, departure=at(8), energy_wh=5000, source="schedule", external_id="x", now=NOW
