@@ -272,8 +272,8 @@ def _site(t: Table) -> SiteTable:
         price_area=t.text("price_area", longest=16),
         demo=t.yes_no("demo", False),
     )
-    if (site.latitude is None) != (site.longitude is None):
-        t.wrong("latitude" if site.latitude is None else "longitude", "is missing", "give both, or neither")
+    if ("latitude" in t.values) != ("longitude" in t.values):
+        t.wrong("latitude" if "longitude" in t.values else "longitude", "is missing", "give both, or neither")
     t.finish()
     return site
 
@@ -310,6 +310,9 @@ def _circuit(t: Table, circuits: list[str], devices: list[str]) -> CircuitTable:
         meter=t.reference("meter", devices, "device"),
         fallback_a=t.number("fallback_a", 0, _HIGH_A, unit="A"),
     )
+    if max(circuit.limit_a) <= 0:
+        t.finish()  # a limit that cannot be read has been told of; what is measured against it is not told again
+        return circuit
     if circuit.margin_a and circuit.margin_a >= min(circuit.limit_a):
         t.wrong("margin_a", f"{circuit.margin_a:g} leaves nothing of the limit", "make it smaller than limit_a")
     if circuit.fallback_a is not None and circuit.fallback_a > min(circuit.limit_a):

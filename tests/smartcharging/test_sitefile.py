@@ -246,3 +246,11 @@ def test_any_value_anywhere_is_read_or_refused_never_a_crash(line, value):
         parse("\n".join(lines))
     except SiteFileError as error:
         assert error.problems
+
+
+def test_what_cannot_be_read_is_told_once():
+    limit = problems_of(GOOD.replace("limit_a = [250, 250, 240]", "limit_a = -250"))
+    place = problems_of(GOOD.replace("latitude = 51.05", "latitude = 151.05"))
+
+    assert "limit_a" in limit and "margin_a" not in limit and "fallback_a: 60" not in limit
+    assert "outside its range" in place and "is missing" not in place
