@@ -108,7 +108,7 @@ def composite_schedule(evse: EVSE, duration_s: int) -> dict[str, Any]:
 def clear_limits(where: EVSE | ChargingStation) -> dict[str, Any]:
     """Take away the charging profiles of an EVSE, or of a whole station.
 
-    What is wanted now is sent anew at once by the gateway; the fail-safe of a whole station with the next boot.
+    The fail-safe and what is wanted now are sent anew at once by the gateway, unless the station is quiet.
     """
     station = where.station if isinstance(where, EVSE) else where
     number = where.number if isinstance(where, EVSE) else None

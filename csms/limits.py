@@ -360,12 +360,17 @@ class Keeper:
         if transaction and level_one:
             rungs.append(Rung(Purpose.TX_DEFAULT, _other(unit)))
         rungs.append(Rung(Purpose.TX_DEFAULT, unit, stepped=True))
-        learnt = self._session.record.capabilities.get("rung" if transaction else "idle_rung")
+        learnt = self._session.record.capabilities.get(self._lesson(transaction))
         best = next((r for r in rungs if r.to_list() == learnt), None)
         return [best, *(r for r in rungs if r != best)] if best is not None else rungs
 
     def _remember(self, rung: Rung, transaction: bool) -> None:
-        self._session.learn(**{"rung" if transaction else "idle_rung": rung.to_list()})
+        self._session.learn(**{self._lesson(transaction): rung.to_list()})
+
+    def _lesson(self, transaction: bool) -> str:
+        """What was learnt of a station taken for AC says nothing of it as a DC one: amps are another thing there."""
+        name = "rung" if transaction else "idle_rung"
+        return f"dc_{name}" if self._session.record.dc else name
 
     def _profile(
         self, rung: Rung, slot: Slot, want: Want, transaction_id: str | None, now: datetime

@@ -442,13 +442,13 @@ class Connection:
 
     def _end(self) -> None:
         self.closed = True
-        for _, answer in self._open.values():
-            if not answer.done():
-                answer.set_exception(StationUnreachable("the connection closed"))
+        waiting: list[asyncio.Future[Any]] = [answer for _, answer in self._open.values()]
+        waiting += [turn for _, _, turn in self._queue]
+        for waited in waiting:
+            if not waited.done():
+                waited.set_exception(StationUnreachable("the connection closed"))
+                waited.exception()  # seen: who waited for it may be gone already
         self._open.clear()
-        for _, _, turn in self._queue:
-            if not turn.done():
-                turn.set_exception(StationUnreachable("the connection closed"))
         self._queue.clear()
 
 

@@ -264,6 +264,8 @@ class Session:
         if action in ("ClearChargingProfile", "SetChargingProfile"):
             self.keeper.forget_accepted()
             self.keeper.wake()
+        if action == "ClearChargingProfile" and self.may_be_asked:
+            self.spawn(self.keeper.install_fail_safe())  # it may have gone with the others
 
     def heard(self, at: datetime, received: datetime) -> None:
         self.clock.note(at, received)
@@ -431,7 +433,7 @@ class Session:
             return
         if before is None or not before.accepted:
             self.spawn(self.speaks.ask_boot(self))
-        elif before.quiet or before.fail_safe_a != after.fail_safe_a:
+        elif before.quiet or _electrical(before) != _electrical(after):
             self._set_up(after.firmware_version, booted=False)
 
     def _get_ready(self) -> None:
@@ -506,3 +508,8 @@ class Session:
         if direction == "in":
             self.heard_at = now
         self.services.writer.keep(Frame(self._record.pk, now, direction, kind, message_id, action, payload, raw, mends))
+
+
+def _electrical(record: StationRecord) -> tuple[Any, ...]:
+    """What the fail-safe and the unit of limits hang on."""
+    return record.fail_safe_a, record.dc, record.phases

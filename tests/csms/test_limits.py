@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from csms import bus
+from csms import bus, calls
 from csms.bus import Want
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, IdToken, WantedLimit
@@ -377,3 +377,33 @@ async def test_a_station_that_wants_each_connector_by_itself_gets_its_fail_safe_
         safe = await bare.was_asked("SetChargingProfile", lambda p: p["connectorId"] == 1)
         assert first_limit(safe) == 6
         await eventually(lambda: ChargingStation.objects.get().capabilities.get("fail_safe") == [6.0, "A"])
+
+
+async def test_a_person_who_clears_the_profiles_does_not_take_the_fail_safe_away() -> None:
+    await a_station()
+    async with running() as gateway, station(gateway) as bare:
+        await booted(bare)
+        bare.forget()
+        row = await ChargingStation.objects.aget()
+        await sync_to_async(calls.clear_limits)(row)
+        again = await bare.was_asked("SetChargingProfile", lambda p: not is_live(p))
+        assert (profile(again)["stackLevel"], first_limit(again)) == (0, 6.0)
+
+
+async def test_a_station_that_turns_out_to_be_dc_is_told_watts_from_then_on() -> None:
+    evse = await a_station()
+    async with running() as gateway, station(gateway) as bare:
+        await booted(bare)
+        await started(bare)
+        await want(10)
+        await bare.was_asked("SetChargingProfile", of("TxProfile", 10.0))
+        await state("accepted", accepted_a=10)
+        bare.forget()
+
+        await ChargingStation.objects.aupdate(current="dc", max_w=50_000)
+        await sync_to_async(bus.announce_change)("station", evse.station_id)
+
+        safe = await bare.was_asked("SetChargingProfile", lambda p: not is_live(p))
+        assert (schedule(safe)["chargingRateUnit"], first_limit(safe)) == ("W", 4140.0)
+        live = await bare.was_asked("SetChargingProfile", of("TxProfile"))
+        assert (schedule(live)["chargingRateUnit"], first_limit(live)) == ("W", 6900.0)
