@@ -15,6 +15,11 @@ from django.db.utils import DatabaseError, OperationalError
 
 OUR_ROOMS = ("meters", "csms", "smartcharging", "webapp")
 
+NO_TABLES = (
+    "The database is not in order ({error}). Give the DATA_DIR (and DATABASE_URL) that “manage.py up” runs with; "
+    "where it never ran, start it once, or run “manage.py migrate”."
+)
+
 
 class NotReady(Exception):
     """Something outside the program stands in the way; the message says what, and the way out."""

@@ -6,8 +6,10 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
+from django.db import OperationalError, ProgrammingError, transaction
 from rest_framework.authtoken.models import Token
+
+from webapp.preflight import NO_TABLES
 
 
 class Command(BaseCommand):
@@ -24,6 +26,8 @@ class Command(BaseCommand):
         except User.DoesNotExist as error:
             known = ", ".join(User.objects.order_by("username").values_list("username", flat=True)[:10]) or "nobody yet"
             raise CommandError(f"There is no user “{name}”. Known: {known}.") from error
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(NO_TABLES.format(error=error)) from error
         if not user.is_active:
             raise CommandError(f"“{name}” is not active: the token would open nothing.")
         with transaction.atomic():

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
 
 from smartcharging.load import load
 from smartcharging.sitefile import LARGEST_BYTES, SiteFileError, parse
+from webapp.preflight import NO_TABLES
 
 
 class Command(BaseCommand):
@@ -24,6 +26,8 @@ class Command(BaseCommand):
             report = load(parse(_read(options["file"])), dry_run=options["check"])
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror or error}") from error
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(NO_TABLES.format(error=error)) from error
         except SiteFileError as error:
             for problem in error.problems:
                 self.stderr.write(str(problem))
