@@ -152,7 +152,7 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
     readonly_fields = (
         "admission",
         "has_password",
-        "connection",
+        "connection_now",
         "protocol",
         "vendor",
         "model",
@@ -171,7 +171,7 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
             _("as the station says"),
             {
                 "fields": (
-                    "connection",
+                    "connection_now",
                     "protocol",
                     "vendor",
                     "model",
@@ -220,6 +220,11 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
     def connection(self, station: ChargingStation) -> tuple[str, Any]:
         held = getattr(station, "held", None) or (with_holders([station])[0].held if station.pk else False)  # type: ignore[attr-defined]
         return ("connected", _("connected")) if held else ("away", _("away"))
+
+    @column(_("connection"))
+    def connection_now(self, station: ChargingStation) -> Any:
+        """The same on the station's own page, where a label's pair would be shown as it is."""
+        return self.connection(station)[1]
 
     @column(_("admission"), label={"accepted": "success", "quarantined": "warning", "rejected": "danger"})
     def admitted(self, station: ChargingStation) -> tuple[str, Any]:
