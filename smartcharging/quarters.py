@@ -57,7 +57,8 @@ def _make(site: Site, start: datetime, stop: datetime) -> int:
         rows[quarter.slot][quarter.device_id] = quarter
     if not rows:
         return 0
-    charging = _charging_w(site, start, stop)
+    # Where no EVSE has left a meter value, what was known of the cars stays: nothing said is not nothing taken.
+    charging = _known_charging_w(site, start, stop) | _charging_w(site, start, stop)
     meter = None if root is None else root.meter_id
     made = [_quarter(site, slot, found, devices, meter, charging.get(slot, 0.0)) for slot, found in rows.items()]
     with transaction.atomic():
@@ -98,6 +99,11 @@ def _quarter(
         # Meters are not read in the same instant; a building that feeds back is such an error.
         row.building_w = max(row.grid_w - others, 0.0)
     return row
+
+
+def _known_charging_w(site: Site, start: datetime, stop: datetime) -> dict[datetime, float]:
+    kept = SiteQuarter.objects.filter(site=site, slot__gte=start, slot__lt=stop, charging_w__isnull=False)
+    return {slot: watts for slot, watts in kept.values_list("slot", "charging_w") if watts is not None}
 
 
 def _charging_w(site: Site, start: datetime, stop: datetime) -> dict[datetime, float]:

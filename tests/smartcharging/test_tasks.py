@@ -274,6 +274,19 @@ def test_a_sites_quarter_is_what_is_left_for_the_building(world):
     assert (peak.peak_w, peak.month) == (20_000, date(2026, 3, 1))
 
 
+def test_what_was_known_of_the_cars_stays_where_no_meter_value_is_kept(world):
+    slot = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
+    for name, mean in (("main", 20_000), ("roof", 0), ("store", 0)):
+        for at in (slot, slot + timedelta(minutes=15)):
+            QuarterHour.objects.create(device=world.device(name), slot=at, mean_w=mean, import_wh=mean / 4)
+    SiteQuarter.objects.create(site=world.site, slot=slot, grid_w=20_000, charging_w=8000, building_w=12_000)
+
+    quarters.roll_up_site(world.site, slot + timedelta(minutes=31))
+
+    rows = SiteQuarter.objects.order_by("slot").values_list("charging_w", "building_w")
+    assert list(rows) == [(8000, 12_000), (0, 20_000)]
+
+
 def test_a_silent_inverter_leaves_the_building_unknown(world):
     slot = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
     QuarterHour.objects.create(device=world.device("main"), slot=slot, mean_w=20_000, import_wh=5000)
