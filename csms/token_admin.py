@@ -23,6 +23,7 @@ from import_export import fields, resources, widgets
 from import_export.admin import ImportExportModelAdmin
 from import_export.formats.base_formats import CSV
 from import_export.forms import ConfirmImportForm as BaseConfirmImportForm
+from import_export.results import Error
 from import_export.tmp_storages import CacheStorage
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.widgets import UnfoldAdminSelectWidget
@@ -34,6 +35,12 @@ from meters.models import Site
 from meters.site_admin import OPERATOR, OfMySites, SiteNarrowedAdmin, choices_for, column, listed
 
 MOST_ROWS = 20_000
+
+
+class PlainError(Error):
+    """What is wrong, in words only: the page shows a traceback wherever an error has one."""
+
+    traceback = ""
 
 
 class TokenFileError(ValueError):
@@ -145,6 +152,9 @@ class IdTokenResource(resources.ModelResource):
         self.touched: list[int] = []
         self._lines: dict[str, int] = {}
         self.fields["driver"].widget.user = user
+
+    def get_error_result_class(self) -> Any:
+        return PlainError
 
     def before_import(self, dataset: Any, **kwargs: Any) -> None:
         """The heading has to be known before any row is."""

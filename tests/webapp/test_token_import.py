@@ -124,6 +124,7 @@ def test_a_file_that_is_no_list_of_cards_is_refused_in_words(office, operator, t
     assert shown.status_code == 200
     assert "confirm_form" not in shown.context
     assert said in html.unescape(shown.content.decode())
+    assert "Traceback" not in shown.content.decode()
 
 
 def test_a_file_goes_to_a_site_one_operates(office, operator):
