@@ -9,10 +9,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # Playwright's sync API runs a loop in the test's thread
+
+# On the build machine the same examples each time: a change is judged by itself. Developers' machines go on searching.
+hypothesis.settings.register_profile("steady", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

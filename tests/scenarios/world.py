@@ -137,7 +137,7 @@ class World:
 
     def charge(self, identity: str, token: str, **car: Any) -> None:
         """A car arrives, plugs in and its driver holds a card to the reader."""
-        values = {"battery_wh": 60_000, "soc": 0.2, "delay_s": 0.3, **car}
+        values = {"battery_wh": 60_000, "soc": 0.2, "delay_s": 0.3, "max_dc_w": 40_000, **car}
 
         async def arrive() -> str:
             self.stations[identity].plug(1, Car(**values))
