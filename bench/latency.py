@@ -18,7 +18,7 @@ import websockets
 
 from bench.messages import ECHO, _script
 from tests.scenarios.installation import Installation, until
-from tests.scenarios.world import GRID_A, VOLT, World
+from tests.scenarios.world import VOLT, World
 
 ROUNDS = 8
 CARS = {"R1-A": "04FFFFFFFF", "R1-B": "04FFFFFFFF", "R2-A": "04FFFFFFFF", "DC-1": "04FFFFFFFF"}
@@ -29,7 +29,7 @@ def _watch_reads(world: World) -> list[datetime]:
     reads: list[datetime] = []
 
     def building_w() -> tuple[float, float, float]:
-        if world.building_a[0] > 20:
+        if world.building_a[0] > 30:
             reads.append(datetime.now(UTC))
         a, b, c = world.building_a
         return (a * VOLT, b * VOLT, c * VOLT)
@@ -51,15 +51,13 @@ def _lowered_at(world: World, since: datetime, limits: dict[str, float]) -> date
 def _rounds(world: World) -> list[float]:
     seconds = []
     for _ in range(ROUNDS):
-        world.building_a = (5.0, 5.0, 5.0)
-        until(lambda: max(world.loads()["grid"]) > 30, 120, "the cars charge")
-        time.sleep(10)
+        world.building_a = (25.0, 25.0, 25.0)
+        until(lambda: max(world.loads()["grid"]) > 50, 120, "the cars use what there is")
+        time.sleep(5)
         limits = {name: s.limit_a(1) for name, s in world.stations.items()}
         reads = _watch_reads(world)
         since = datetime.now(UTC)
-        # Some 10 A too much for the cars as they are, and still enough for their minimum.
-        jump = min(GRID_A + 10 - (max(world.loads()["grid"]) - 5), 38.0)
-        world.building_a = (jump, jump, jump)
+        world.building_a = (40.0, 40.0, 40.0)  # too much for the cars as they are, enough for their minimum
         moment = until(lambda at=since, low=limits: _lowered_at(world, at, low), 30, "a lowered limit")
         seconds.append((moment - reads[0]).total_seconds())
         time.sleep(5)
