@@ -19,6 +19,7 @@ from csms import changes
 from csms.models import EVSE, ChargingStation, IdToken
 from meters.models import Device, Site
 from smartcharging import wake
+from smartcharging.feeds.prices import AREAS
 from smartcharging.models import Circuit, Feed, Tariff, TokenProfile, UserProfile, Vehicle
 from smartcharging.sitefile import (
     CircuitTable,
@@ -380,6 +381,12 @@ def commissioning_warnings(sitefile: SiteFile) -> list[str]:
                     f"above its {limit - circuit.margin_a:g} A; lower fail_safe_a of its stations"
                 )
                 break
+    area = sitefile.site.price_area
+    if area and area not in AREAS:
+        warnings.append(
+            f"site: price_area {area} is none of {', '.join(sorted(AREAS))}; its days are taken as central European, "
+            "and without prices for it the plan counts with a flat price"
+        )
     if not grid.circuits[0].metered:
         warnings.append(
             f"circuit {grid.circuits[0].name}: the grid connection has no meter, so the building's load is not seen"

@@ -409,7 +409,7 @@ def test_times_stand_on_the_clock_of_the_site(office):
 
     answer = entered(office.cast["operator"]).get(page("csms.chargingstation")).content.decode()
 
-    assert "5:45" in answer
+    assert "17:45" in answer
 
 
 def test_a_browser_that_asks_for_an_icon_gets_one(db):

@@ -155,7 +155,9 @@ def test_a_planned_wait_is_no_fault(client):
     world.connect(campus.evses[0])
     world.live_power(campus, 0.0)
     world.plan(campus)
-    assert "Waiting, as planned" in page(client, campus.driver)
+    said = page(client, campus.driver)
+    assert "Waiting, as planned" in said
+    assert re.search(r"It begins at about (tomorrow )?\d\d:\d\d\.", said)
 
 
 def test_redis_away_leaves_the_page_standing(client, monkeypatch):
@@ -377,6 +379,37 @@ def test_a_free_place_is_started_with_my_card(client):
     assert "The station starts. Plug in your car now." in text_of(response)
     assert asked[0]["identity"] == "CS-002"
     assert "04A1B2C3D4" in json.dumps(asked[0]["payload"])
+
+
+def test_a_start_waits_in_sight_until_the_car_is_there(client):
+    campus = world.campus()
+    world.connect(campus.evses[1])
+    client.force_login(campus.driver)
+    assert client.get("/driver/start/awaited/").headers["HX-Refresh"] == "true"  # nothing was started
+
+    with gateway(ACCEPTED):
+        client.post("/driver/start/", {"evse": campus.evses[1].pk})
+    assert "Waiting for your car" in text_of(client.get("/driver/"))
+    assert "Plug in now" in text_of(client.get("/driver/start/awaited/"))
+
+    token = IdToken.objects.get(value="04A1B2C3D4")
+    Transaction.objects.create(
+        transaction_id="1002",
+        station=campus.evses[1].station,
+        evse=campus.evses[1],
+        id_token=token,
+        started_at=timezone.now(),
+    )
+    assert client.get("/driver/start/awaited/").headers["HX-Refresh"] == "true"
+    assert "Waiting for your car" not in text_of(client.get("/driver/"))
+
+
+def test_a_start_nobody_came_for_is_over_after_a_while(client):
+    campus = world.campus()
+    old = {"evse": campus.evses[1].pk, "since": (timezone.now() - timedelta(minutes=3)).isoformat()}
+    assert sessions.awaited(campus.driver, old) is None
+    assert sessions.awaited(campus.driver, {"evse": "x"}) is None
+    assert sessions.awaited(campus.driver, old | {"since": timezone.now().isoformat()}) is not None
 
 
 def test_my_session_is_stopped(client):

@@ -24,10 +24,14 @@ from smartcharging.engine.vehicle import WH_PER_KM, range_for_energy
 from smartcharging.goals import goal_for
 from smartcharging.models import ChargingGoal, Plan, Vehicle
 from webapp.dashboard import words
+from webapp.templatetags import energy
 
 FRESH_S = 90.0
 CHARGING_W = 100.0
 PREVIEW = timedelta(hours=24)
+START_WAITS = timedelta(minutes=2)
+"""As long as most stations wait for the plug after a remote start (ConnectionTimeOut, EVConnectionTimeOut)."""
+CLOCKS_DIFFER = timedelta(seconds=30)
 FREE = (EVSE.Status.AVAILABLE, EVSE.Status.PREPARING, EVSE.Status.OCCUPIED)
 
 
@@ -98,6 +102,14 @@ class Place:
     plugged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A start that the station took, while the car is not plugged in yet."""
+
+    evse: EVSE
+    until: datetime
+
+
 def mine(user: User) -> QuerySet[Transaction]:
     return Transaction.objects.filter(id_token__driver=user, station__site__isnull=False).select_related(
         "station__site", "evse__station", "evse__wanted_limit", "id_token"
@@ -127,7 +139,8 @@ def session(transaction: Transaction, measured: Measurement | None, held: set[st
     power = measured.power_w if measured and measured.is_fresh(now, FRESH_S) else None
     preview = _preview(transaction, goal, site, now)
     connected = held is None or transaction.station.identity in held
-    tone, headline, detail = _said(transaction, power, preview, connected)
+    with timezone.override(site.tz):  # times are said on the clock of the place
+        tone, headline, detail = _said(transaction, power, preview, connected)
     return Session(
         transaction=transaction,
         site=site,
@@ -164,7 +177,8 @@ def _said(
     if state == EVSE.Status.SUSPENDED_EV:
         return "busy", _("Your car asks for no power"), _("It is full, or set to charge later.")
     if preview is not None and preview.starts_at is not None and preview.starts_at > timezone.now():
-        return "busy", _("Waiting, as planned"), why
+        begins = _("It begins at about %(time)s.") % {"time": energy.moment(preview.starts_at)}
+        return "busy", _("Waiting, as planned"), f"{begins} {why}".strip()
     if state == EVSE.Status.SUSPENDED_EVSE or (limit is not None and limit.wanted_a == 0):
         return "busy", _("Paused"), why
     if power_w is None and state == EVSE.Status.CHARGING:
@@ -241,6 +255,29 @@ def _held(identities: Iterable[str]) -> set[str] | None:
         return set(bus.holders(identities))
     except (RedisError, OSError):
         return None
+
+
+def awaited(user: User, noted: object) -> Awaited | None:
+    """The start noted in the driver's login, while it still waits: no charge of his began there, and it is not over.
+
+    `noted` is what `note_start` gave, however old; anything else is no start.
+    """
+    if not isinstance(noted, dict):
+        return None
+    try:
+        since, pk = datetime.fromisoformat(str(noted["since"])), int(noted["evse"])
+    except (KeyError, ValueError):
+        return None
+    until = since + START_WAITS
+    if timezone.now() >= until or mine(user).filter(evse_id=pk, started_at__gte=since - CLOCKS_DIFFER).exists():
+        return None
+    evse = EVSE.objects.select_related("station__site").filter(pk=pk).first()
+    return Awaited(evse, until) if evse is not None else None
+
+
+def note_start(evse: EVSE) -> dict[str, str | int]:
+    """What to keep of a start that was just taken by the station."""
+    return {"evse": evse.pk, "since": timezone.now().isoformat()}
 
 
 def my_tokens(user: User) -> list[IdToken]:

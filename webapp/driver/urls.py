@@ -10,6 +10,7 @@ urlpatterns = [
     path("sessions/<int:pk>/goal/", views.change_goal, name="driver-goal"),
     path("sessions/<int:pk>/stop/", views.stop, name="driver-stop"),
     path("start/", views.start, name="driver-start"),
+    path("start/awaited/", views.awaited, name="driver-awaited"),
     path("history/", views.history, name="driver-history"),
     path("manifest.webmanifest", app.manifest, name="driver-manifest"),
     path("worker.js", app.worker, name="driver-worker"),

@@ -29,6 +29,8 @@ from webapp.driver.forms import GoalForm, StartForm
 
 log = logging.getLogger(__name__)
 PAGE = 20
+STARTED = "started_at_evse"
+"""Where the login keeps the start that waits for its car."""
 
 
 @require_safe
@@ -52,6 +54,7 @@ def _page(request: HttpRequest, wrong: GoalForm | None = None, wrong_pk: int | N
         "driver/home.html",
         {
             "cards": cards,
+            "awaited": sessions.awaited(user, request.session.get(STARTED)),
             "tokens": tokens,
             "places": sessions.free_places(tokens),
             "recent": sessions.mine(user).exclude(ended_at=None)[:3],
@@ -125,12 +128,23 @@ def start(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("That card may not charge at this place."))
         return redirect("driver")
     said = _("The station starts. Plug in your car now.") if not place.plugged else _("The station starts.")
-    _ask(request, lambda: calls.remote_start(place.evse, token), said)
+    if _ask(request, lambda: calls.remote_start(place.evse, token), said):
+        request.session[STARTED] = sessions.note_start(place.evse)
     return redirect("driver")
 
 
-def _ask(request: HttpRequest, call: Callable[[], dict[str, Any]], done: str) -> None:
-    """Ask a station something once, and tell the driver how it went."""
+@require_safe
+@private
+def awaited(request: HttpRequest) -> HttpResponse:
+    """The start that waits for its car, written anew; when it waits no longer, the page loads anew."""
+    waiting = sessions.awaited(person(request), request.session.get(STARTED))
+    if waiting is None:
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    return render(request, "driver/awaited.html", {"awaited": waiting})
+
+
+def _ask(request: HttpRequest, call: Callable[[], dict[str, Any]], done: str) -> bool:
+    """Ask a station something once, and tell the driver how it went. True when the station does it."""
     try:
         answer = call()
     except bus.StationUnreachable:
@@ -151,8 +165,9 @@ def _ask(request: HttpRequest, call: Callable[[], dict[str, Any]], done: str) ->
     else:
         if str(answer.get("status", "Accepted")) == "Accepted":
             messages.success(request, done)
-        else:
-            messages.error(request, _("The station said no (%(why)s).") % {"why": answer.get("status")})
+            return True
+        messages.error(request, _("The station said no (%(why)s).") % {"why": answer.get("status")})
+    return False
 
 
 @require_safe
