@@ -12,25 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as sockets
-import ssl
 import uuid
-from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.exceptions import NegotiationError
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
+from websockets.asyncio.server import ServerConnection
 
 from csms import stations
-from csms.admission import Doorkeeper, Refused, certificate_name, dialect_of, identity_of
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
+from csms.door import Door, dialect_name
 from csms.exchange import AWAY, Exchange
 from csms.memory import Memory, StationRecord, read_open_transactions
 from csms.ocpp16 import station as ocpp16
@@ -38,19 +31,15 @@ from csms.ocpp201 import station as ocpp201
 from csms.rpc import ASKED
 from csms.schemas import V16, V201, dialect
 from csms.session import Dialect, Knobs, Services, Session
-from csms.writer import Writer, WriterFull
+from csms.writer import Writer
 
 log = logging.getLogger(__name__)
 
 HOLD_EVERY_S = 10.0
 REFRESH_EVERY_S = 30.0
-PING_EVERY_S = 20.0
 DEAD_AFTER_MS = 45_000  # without an acknowledgement of what we sent, the network is gone
-HANDSHAKE_S = 20.0
-CLOSE_S = 5.0
 CALLS_AT_ONCE = 1_000
 _SPEAKS: dict[str, Dialect] = {V16: ocpp16, V201: ocpp201}
-_BODY = b"No station may connect here in this way.\n"
 
 
 class Gateway:
@@ -66,17 +55,14 @@ class Gateway:
             messages_per_s=settings.OCPP_MAX_MESSAGES_PER_S,
         )
         self.sessions: dict[str, Session] = {}
-        self._arriving: dict[ServerConnection, tuple[StationRecord, bool]] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: Server | None = None
         self._stopping = False
 
     # ------------------------------------------------------------------ start and stop
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> None:
         """Listen. Raises `OSError` when the port is taken, and `ssl.SSLError` or `OSError` for a bad certificate."""
-        tls = tls_context()
         for name in (V16, V201):
             dialect(name)
         self.exchange = Exchange(
@@ -91,29 +77,12 @@ class Gateway:
         self.memory = Memory()
         self.writer = Writer(self.exchange.publish)
         self.services = Services(self.memory, self.writer, self.exchange, self.knobs)
-        self.doorkeeper = Doorkeeper(self.exchange)
-        self._server = await serve(
-            self._converse,
-            host,
-            port,
-            ssl=tls,
-            select_subprotocol=_select_subprotocol,
-            process_request=self._at_the_door,
-            compression=None,
-            max_size=settings.OCPP_MAX_FRAME_BYTES,
-            max_queue=16,
-            ping_interval=PING_EVERY_S,
-            ping_timeout=None,  # many stations answer no pings (Q7); a dead network is found by TCP
-            open_timeout=HANDSHAKE_S,
-            close_timeout=CLOSE_S,
-            server_header=None,
-            logger=logging.getLogger("websockets.server"),
-            start_serving=False,
-        )
+        self.door = Door(self.memory, self.writer, self.exchange)
+        await self.door.open(self._converse, host, port)
         self.writer.start()
         await self.memory.fill()
         await self.exchange.start()
-        await self._server.start_serving()
+        await self.door.start_serving()
         self._tasks = [
             asyncio.create_task(self._every(HOLD_EVERY_S, self._hold)),
             asyncio.create_task(self._every(REFRESH_EVERY_S, self._refresh)),
@@ -121,18 +90,14 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        assert self._server is not None
-        port: int = next(iter(self._server.sockets)).getsockname()[1]
-        return port
+        return self.door.port
 
     async def stop(self) -> None:
         """Close every socket with 1001, let go of the stations, and write what waits."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
-        if self._server is not None:
-            self._server.close(code=1001, reason="the gateway stops")
-            await self._server.wait_closed()
+        await self.door.shut(1001, "the gateway stops")
         for task in list(self._calls):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._calls, return_exceptions=True)
@@ -140,7 +105,7 @@ class Gateway:
         await asyncio.sleep(0)  # what was written last is announced
         await self.exchange.stop()
         await self.memory.close()
-        self.doorkeeper.close()
+        self.door.close()
 
     async def _every(self, seconds: float, work: Any) -> None:
         while True:
@@ -152,62 +117,17 @@ class Gateway:
             except Exception:
                 log.exception("a periodic duty of the gateway failed")
 
-    # ------------------------------------------------------------------ the door
-
-    async def _at_the_door(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Let a station in (None), or answer with a refusal that tells nothing."""
-        try:
-            record = await self._admit(connection, request)
-        except Refused as refused:
-            return _response(refused.status)
-        except (DatabaseError, WriterFull) as error:
-            log.warning("a station could not be let in: %s", error)
-            return _response(HTTPStatus.SERVICE_UNAVAILABLE)
-        if "upgrade" not in (request.headers.get("Connection") or "").lower():
-            del request.headers["Connection"]  # some firmware forgets it (Q4)
-            request.headers["Connection"] = "Upgrade"
-        offered = request.headers.get_all("Sec-WebSocket-Protocol")
-        self._arriving[connection] = (record, bool(offered))
-        return None
-
-    async def _admit(self, connection: ServerConnection, request: Request) -> StationRecord:
-        identity = identity_of(request.path)
-        station = await self.memory.find_station(identity)
-        address = _address(connection)
-        tls = connection.transport.get_extra_info("ssl_object")
-        if station is None:
-            full = self.memory.quarantined() >= settings.OCPP_MAX_QUARANTINED
-            if not settings.OCPP_ALLOW_UNKNOWN or full:
-                header = _one(request.headers, "Authorization")
-                await self.doorkeeper.admit(None, identity, header, address, certificate_name(tls))
-            return await self._quarantine(identity, address)
-        await self.doorkeeper.admit(
-            station, station.identity, _one(request.headers, "Authorization"), address, certificate_name(tls)
-        )
-        if station.rejected:
-            raise Refused(HTTPStatus.FORBIDDEN)
-        return station
-
-    async def _quarantine(self, identity: str, address: str) -> StationRecord:
-        """A station nobody has entered gets a row, and waits there for an operator's word."""
-        pk = await asyncio.wait_for(self.writer.submit(partial(stations.found, identity, address)), HANDSHAKE_S / 2)
-        record = await self.memory.refresh_station(pk)
-        if record is None:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE)
-        log.info("unknown station %s waits in quarantine", identity)
-        return record
-
     # ------------------------------------------------------------------ a station's socket
 
     async def _converse(self, connection: ServerConnection) -> None:
         """From the handshake to the last frame."""
-        arriving = self._arriving.pop(connection, None)
-        if arriving is None or self._stopping:
+        arrival = self.door.arrived(connection)
+        if arrival is None or self._stopping:
             return
-        record, offered = arriving
-        name = _dialect_name(connection.subprotocol)
+        record = arrival.record
+        name = dialect_name(connection.subprotocol)
         session = Session(self.services, record, _SPEAKS[name], connection)  # type: ignore[arg-type]
-        if not offered:
+        if not arrival.offered:
             session.count("no_subprotocol")
         elif connection.subprotocol not in (V16, V201):
             session.count("subprotocol_spelling")
@@ -227,7 +147,7 @@ class Gateway:
         except DatabaseError as error:
             log.warning("the open transactions of %s are not known yet: %s", record.identity, error)
         now = session.now()
-        self.writer.post(partial(stations.connected, record.pk, name, _address(connection), now))
+        self.writer.post(partial(stations.connected, record.pk, name, arrival.address, now))
         log.info("%s connected, %s", record.identity, name)
         try:
             await session.run()
@@ -354,57 +274,6 @@ class Gateway:
         except NoAnswer as error:
             reply = {"kind": "timeout", "description": str(error)}
         await self.exchange.reply(call_id, reply)
-
-
-# ---------------------------------------------------------------------- the handshake's small questions
-
-
-def tls_context() -> ssl.SSLContext | None:
-    """TLS 1.2 or newer from `OCPP_TLS_*`; with a client CA, certificates of stations are asked for and verified."""
-    if not settings.OCPP_TLS_CERT:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(settings.OCPP_TLS_CERT, settings.OCPP_TLS_KEY or None)
-    if settings.OCPP_TLS_CLIENT_CA:
-        context.load_verify_locations(settings.OCPP_TLS_CLIENT_CA)
-        context.verify_mode = ssl.CERT_OPTIONAL  # without one a password is needed; see `Doorkeeper.admit`
-    return context
-
-
-def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Refused here it is no upgrade (400), as the certification's TC_B_58 wants it.
-
-    1.6-J §3.1.2 would have a handshake without a sub-protocol and then a close; a station sees the same failure.
-    """
-    chosen = dialect_of(offered)
-    if chosen is None:
-        raise NegotiationError("speak ocpp2.0.1 or ocpp1.6")
-    return Subprotocol(chosen[1]) if chosen[1] else None
-
-
-def _dialect_name(chosen: str | None) -> str:
-    found = dialect_of([chosen] if chosen else [])
-    return found[0] if found is not None else V16
-
-
-def _response(status: HTTPStatus) -> Response:
-    headers = Headers({"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(_BODY))})
-    headers["Connection"] = "close"
-    if status is HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Basic realm="ocpp", charset="UTF-8"'
-    return Response(status.value, status.phrase, headers, _BODY)
-
-
-def _one(headers: Headers, name: str) -> str | None:
-    values = headers.get_all(name)
-    return values[0] if values else None
-
-
-def _address(connection: ServerConnection) -> str:
-    peer = connection.remote_address
-    return str(peer[0]) if isinstance(peer, tuple) and peer else "unknown"
 
 
 def _watch_the_network(connection: ServerConnection) -> None:

@@ -18,7 +18,8 @@ from django.core.management import CommandError, call_command
 
 from csms import bus, calls
 from csms.bus import Want
-from csms.gateway import Gateway, tls_context
+from csms.door import tls_context
+from csms.gateway import Gateway
 from csms.models import EVSE, ChargingStation, IdToken, MeterSample, Transaction, WantedLimit
 from csms.simulator import Car, SimulatedStation
 from meters import live

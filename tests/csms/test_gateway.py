@@ -352,10 +352,10 @@ async def test_failures_slow_an_address_down_and_never_lock_out_the_right_one(mo
             with pytest.raises(InvalidStatus, match="401"):
                 async with station(gateway, headers=basic("CS-1", "wrong")):
                     pass
-        assert gateway.doorkeeper._wait_s("127.0.0.1") > 0
+        assert gateway.door.doorkeeper._wait_s("127.0.0.1") > 0
         async with station(gateway, "CS-2", headers=basic("CS-2", "staple battery")) as bare:
             await bare.ask("Heartbeat", {})
-        assert gateway.doorkeeper._wait_s("127.0.0.1") == 0
+        assert gateway.door.doorkeeper._wait_s("127.0.0.1") == 0
 
 
 async def test_a_changed_password_voids_the_proof_of_the_old_one() -> None:
