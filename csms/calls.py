@@ -9,7 +9,7 @@ Each raises `bus.StationUnreachable`, `CallRefused` (the station answered with a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -18,12 +18,20 @@ from django.conf import settings
 
 from csms import bus, stations
 from csms.models import EVSE, ChargingStation, IdToken, Transaction
+from csms.ocpp16 import access as access16
 from csms.ocpp16 import codec as codec16
+from csms.ocpp16 import firmware as firmware16
+from csms.ocpp201 import access as access201
 from csms.ocpp201 import codec as codec201
+from csms.ocpp201 import firmware as firmware201
 from csms.schemas import V16, V201, dialect
+from csms.vocabulary import ListEntry
 
 _CODECS: dict[str, ModuleType] = {V16: codec16, V201: codec201}
+_ACCESS: dict[str, ModuleType] = {V16: access16, V201: access201}
+_FIRMWARE: dict[str, ModuleType] = {V16: firmware16, V201: firmware201}
 LONGEST_SCHEDULE_S = 7 * 24 * 3600
+LOGS = ("diagnostics", "security")
 
 
 def remote_start(evse: EVSE, id_token: IdToken) -> dict[str, Any]:
@@ -120,6 +128,122 @@ def data_transfer(station: ChargingStation, vendor_id: str, message_id: str = ""
     return _ask(station, _codec(station).data_transfer(vendor_id, message_id, data))
 
 
+# ---------------------------------------------------------------------- who may charge
+
+
+def send_local_list(
+    station: ChargingStation, entries: Sequence[ListEntry], version: int, differential: bool
+) -> dict[str, Any]:
+    """Give the station its list of tokens, or what changed in it (`differential`).
+
+    `version` must be higher than the station's own; an answer `VersionMismatch` or `Failed` asks for a full list.
+    """
+    return _ask(station, _of(_ACCESS, station).send_local_list(entries, version, differential))
+
+
+def local_list_version(station: ChargingStation) -> dict[str, Any]:
+    """The `version` of the list in the station; 0: it has none. Status `NotSupported`: it keeps no list (1.6)."""
+    access = _of(_ACCESS, station)
+    return _ask(station, access.local_list_version(), access.list_version)
+
+
+def clear_cache(station: ChargingStation) -> dict[str, Any]:
+    """Have the station forget which tokens it remembers as accepted."""
+    return _ask(station, _of(_ACCESS, station).clear_cache())
+
+
+def reserve(
+    where: EVSE | ChargingStation,
+    id_token: IdToken,
+    expires_at: datetime,
+    reservation_id: int,
+    connector_type: str | None = None,
+) -> dict[str, Any]:
+    """Keep an EVSE, or any place of a station, for this token and its group until then. The same id changes it."""
+    station = where.station if isinstance(where, EVSE) else where
+    number = where.number if isinstance(where, EVSE) else None
+    token = (id_token.value, id_token.type, id_token.group)
+    access = _of(_ACCESS, station)
+    return _ask(station, access.reserve(reservation_id, number, *token, expires_at, connector_type))
+
+
+def cancel_reservation(station: ChargingStation, reservation_id: int) -> dict[str, Any]:
+    return _ask(station, _of(_ACCESS, station).cancel_reservation(reservation_id))
+
+
+# ---------------------------------------------------------------------- firmware and logs
+
+
+def update_firmware(
+    station: ChargingStation,
+    location: str,
+    retrieve_at: datetime,
+    retries: int | None = None,
+    retry_interval_s: int | None = None,
+    signature: str | None = None,
+    certificate: str | None = None,
+    install_at: datetime | None = None,
+    request_id: int | None = None,
+) -> dict[str, Any]:
+    """Have the station fetch and install firmware. Signed where both `signature` and `certificate` are given.
+
+    The answer's `request_id` is the one its notices will carry; None where they carry none (plain firmware in 1.6).
+    """
+    firmware = _of(_FIRMWARE, station)
+    number = _request_id(request_id)
+    call = firmware.update_firmware(
+        location, retrieve_at, retries, retry_interval_s, signature, certificate, install_at, number
+    )
+    return _ask(station, call) | {"request_id": number if firmware.carries_an_id(call[0]) else None}
+
+
+def fetch_log(
+    station: ChargingStation,
+    location: str,
+    kind: str,
+    oldest: datetime | None = None,
+    latest: datetime | None = None,
+    request_id: int | None = None,
+    retries: int | None = None,
+    retry_interval_s: int | None = None,
+) -> dict[str, Any]:
+    """Have the station upload its log (`kind` is diagnostics or security) to the location.
+
+    The answer has `file_name`, as the station will call it ("" when it does not say), and `request_id`, as in
+    `update_firmware`.
+    """
+    if kind not in LOGS:
+        raise bus.CallNotValid(f"kind: one of {', '.join(LOGS)}")
+    firmware = _of(_FIRMWARE, station)
+    number = _request_id(request_id)
+    call = firmware.fetch_log(location, kind, oldest, latest, number, retries, retry_interval_s)
+    return _ask(station, call) | {"request_id": number if firmware.carries_an_id(call[0]) else None}
+
+
+def publish_firmware(
+    station: ChargingStation,
+    location: str,
+    checksum: str,
+    request_id: int | None = None,
+    retries: int | None = None,
+    retry_interval_s: int | None = None,
+) -> dict[str, Any]:
+    """Have a local controller fetch firmware and offer it to the stations behind it (2.0.1)."""
+    _needs_201(station, "published firmware")
+    number = _request_id(request_id)
+    call = firmware201.publish_firmware(location, checksum, number, retries, retry_interval_s)
+    return _ask(station, call) | {"request_id": number}
+
+
+def unpublish_firmware(station: ChargingStation, checksum: str) -> dict[str, Any]:
+    """`Unpublished`, `NoFirmware` or `DownloadOngoing` (2.0.1)."""
+    _needs_201(station, "published firmware")
+    return _ask(station, firmware201.unpublish_firmware(checksum))
+
+
+# ---------------------------------------------------------------------- as it is written
+
+
 def send(station: ChargingStation, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """A message in the station's own dialect, as it is written here; the station's answer, as it is.
 
@@ -146,9 +270,29 @@ def _protocol(station: ChargingStation) -> str:
     return at.protocol
 
 
-def _ask(station: ChargingStation, call: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+def _of(blocks: Mapping[str, ModuleType], station: ChargingStation) -> ModuleType:
+    """The codec of one functional block, in the station's present dialect."""
+    return blocks[_protocol(station)]
+
+
+def _needs_201(station: ChargingStation, what: str) -> None:
+    if _protocol(station) != V201:
+        raise bus.CallNotValid(f"OCPP 1.6, which this station speaks now, has no {what}")
+
+
+def _request_id(given: int | None) -> int:
+    return given if given is not None else secrets.randbelow(2**31 - 1)
+
+
+def _ask(
+    station: ChargingStation,
+    call: tuple[str, dict[str, Any]],
+    read: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     action, payload = call
     result = bus.request(station.identity, action, payload, settings.OCPP_CALL_TIMEOUT_S)
+    if read is not None:
+        return read(result)
     answered: dict[str, Any] = _codec(station).answered(action, result)
     return answered
 

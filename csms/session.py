@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from csms import ledger, stations
+from csms import ledger, notices, stations
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
 from csms.exchange import Exchange
 from csms.ledger import Outcome
@@ -25,7 +25,16 @@ from csms.metering import measurement
 from csms.profiles import ChargingProfile
 from csms.rpc import ASKED, UNASKED, Connection, Handler, Refusal, Socket
 from csms.schemas import dialect
-from csms.vocabulary import Boot, MeterValue, ReportedVariable, ShownToken, StatusReport, TransactionReport, Verdict
+from csms.vocabulary import (
+    Boot,
+    MeterValue,
+    Notice,
+    ReportedVariable,
+    ShownToken,
+    StatusReport,
+    TransactionReport,
+    Verdict,
+)
 from csms.writer import Frame, Writer, WriterFull
 from meters.live import evse_source
 from meters.measurement import Measurement
@@ -424,6 +433,10 @@ class Session:
     async def _read_again_soon(self) -> None:
         await self.write(lambda: None)
         await self.services.memory.refresh_station(self._record.pk)
+
+    def told(self, notice: Notice) -> None:
+        """How far the station is with something it was asked to do."""
+        self.post(partial(notices.told, self._record.pk, notice))
 
     # ------------------------------------------------------------------ our own set-up
 

@@ -192,6 +192,37 @@ class Verdict:
         return self.status == "accepted"
 
 
+@dataclass(frozen=True, slots=True)
+class ListEntry:
+    """A token in a station's own list, and what the station says to it. No verdict: it is taken out (differential)."""
+
+    token: ShownToken
+    verdict: Verdict | None = None
+
+
+class Subject(StrEnum):
+    """What a station was asked to do, and tells its progress of."""
+
+    FIRMWARE = "firmware"
+    PUBLISHED_FIRMWARE = "published_firmware"
+    LOG = "log"
+    RESERVATION = "reservation"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """How far a station is with something it was asked to do. `status` is its own word, in 2.0.1's spelling.
+
+    `request_id` is that of the call which began it, or the reservation's; plain 1.6 tells none.
+    """
+
+    subject: Subject
+    status: str
+    received: datetime
+    request_id: int | None = None
+    locations: tuple[str, ...] = ()
+
+
 def content_key(*parts: object) -> str:
     """One hash for the content of a message, the same however often and under whatever message id it is sent."""
     return hashlib.sha256(orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS)).hexdigest()

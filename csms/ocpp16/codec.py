@@ -326,6 +326,8 @@ def answered(action: str, result: Mapping[str, Any]) -> dict[str, Any]:
         out["unknown"] = [str(k) for k in result.get("unknownKey") or ()]
     elif action == "GetCompositeSchedule":
         out |= _schedule(result.get("chargingSchedule"), result.get("scheduleStart"))
+    elif action in ("GetLog", "GetDiagnostics"):
+        out["file_name"] = str(result.get("fileName") or result.get("filename") or "")
     elif action == "DataTransfer":
         out["data"] = result.get("data", "")
     return out

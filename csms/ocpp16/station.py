@@ -13,7 +13,7 @@ from typing import Any
 
 from csms.ledger import transaction_ended as ended
 from csms.ledger import transaction_started as started
-from csms.ocpp16 import codec
+from csms.ocpp16 import codec, firmware
 from csms.profiles import ChargingProfile
 from csms.schemas import V16
 from csms.session import Session
@@ -88,8 +88,13 @@ def data_transfer(session: Session, payload: Payload) -> Answer:
     return {"status": "UnknownVendorId"}
 
 
-def noted(session: Session, payload: Payload) -> Answer:
-    """A notice that needs no more than a place in the message log: firmware, diagnostics, logs."""
+def firmware_status(session: Session, payload: Payload) -> Answer:
+    session.told(firmware.firmware_notice(payload, session.now()))
+    return {}
+
+
+def log_status(session: Session, payload: Payload) -> Answer:
+    session.told(firmware.log_notice(payload, session.now()))
     return {}
 
 
@@ -114,10 +119,10 @@ HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
     "StopTransaction": transaction_ended,
     "MeterValues": meter_values,
     "DataTransfer": data_transfer,
-    "DiagnosticsStatusNotification": noted,
-    "FirmwareStatusNotification": noted,
-    "LogStatusNotification": noted,
-    "SignedFirmwareStatusNotification": noted,
+    "DiagnosticsStatusNotification": log_status,
+    "FirmwareStatusNotification": firmware_status,
+    "LogStatusNotification": log_status,
+    "SignedFirmwareStatusNotification": firmware_status,
     "SecurityEventNotification": security_event,
     "SignCertificate": sign_certificate,
 }

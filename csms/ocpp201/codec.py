@@ -418,6 +418,8 @@ def answered(action: str, result: Mapping[str, Any]) -> dict[str, Any]:
         out["status"] = str(results[0].get("attributeStatus", "Rejected")) if results else "Rejected"
     elif action == "GetCompositeSchedule":
         out |= _schedule(result.get("schedule"))
+    elif action == "GetLog":
+        out["file_name"] = str(result.get("filename") or "")
     elif action == "DataTransfer":
         out["data"] = result.get("data", "")
     return out

@@ -14,7 +14,7 @@ from typing import Any
 from csms.ledger import transaction_ended as ended
 from csms.ledger import transaction_started as started
 from csms.ledger import transaction_updated as updated
-from csms.ocpp201 import codec
+from csms.ocpp201 import access, codec, firmware
 from csms.profiles import ChargingProfile
 from csms.schemas import V201
 from csms.session import Session
@@ -86,8 +86,28 @@ def data_transfer(session: Session, payload: Payload) -> Answer:
     return {"status": "UnknownVendorId"}
 
 
+def firmware_status(session: Session, payload: Payload) -> Answer:
+    session.told(firmware.firmware_notice(payload, session.now()))
+    return {}
+
+
+def published_firmware_status(session: Session, payload: Payload) -> Answer:
+    session.told(firmware.published_notice(payload, session.now()))
+    return {}
+
+
+def log_status(session: Session, payload: Payload) -> Answer:
+    session.told(firmware.log_notice(payload, session.now()))
+    return {}
+
+
+def reservation_status(session: Session, payload: Payload) -> Answer:
+    session.told(access.reservation_notice(payload, session.now()))
+    return {}
+
+
 def noted(session: Session, payload: Payload) -> Answer:
-    """A notice that needs no more than a place in the message log: firmware, logs, reservations, others' limits."""
+    """A notice that needs no more than a place in the message log."""
     return {}
 
 
@@ -160,9 +180,9 @@ HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
     "TransactionEvent": transaction_event,
     "MeterValues": meter_values,
     "DataTransfer": data_transfer,
-    "FirmwareStatusNotification": noted,
-    "PublishFirmwareStatusNotification": noted,
-    "LogStatusNotification": noted,
+    "FirmwareStatusNotification": firmware_status,
+    "PublishFirmwareStatusNotification": published_firmware_status,
+    "LogStatusNotification": log_status,
     "NotifyReport": report,
     "NotifyEvent": monitored_event,
     "NotifyMonitoringReport": noted,
@@ -173,7 +193,7 @@ HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
     "NotifyEVChargingSchedule": charging_schedule,
     "NotifyCustomerInformation": noted,
     "NotifyDisplayMessages": noted,
-    "ReservationStatusUpdate": noted,
+    "ReservationStatusUpdate": reservation_status,
     "SecurityEventNotification": security_event,
     "SignCertificate": sign_certificate,
     "Get15118EVCertificate": no_certificate,
