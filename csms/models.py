@@ -146,6 +146,13 @@ class ChargingStation(models.Model):
         return tuple(self.wiring) or PHASE_NAMES
 
 
+def waiting_without_site(identity: str) -> ChargingStation | None:
+    """The station of this identity that connected before anybody entered it: quarantined, and on no site yet."""
+    return ChargingStation.objects.filter(
+        identity=identity, site=None, admission=ChargingStation.Admission.QUARANTINED
+    ).first()
+
+
 class EVSE(models.Model):
     """One place to charge: at any time at most one of its connectors gives power (OCPP 2.0.1 part 1, §7)."""
 
@@ -488,3 +495,6 @@ class OcppMessage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.station} {self.direction} {self.action}"
+
+
+import csms.workflow_models  # noqa: E402, F401 - Django finds the records of a room through this module

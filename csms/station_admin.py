@@ -33,13 +33,14 @@ from csms.admin_dialogs import (
 )
 from csms.changes import announce
 from csms.limits import want_limit
-from csms.models import EVSE, ChargingStation, Connector, StationVariable, WantedLimit
+from csms.models import EVSE, ChargingStation, Connector, StationVariable, WantedLimit, waiting_without_site
 from meters import live
 from meters.site_admin import (
     INSTALLER,
     OPERATOR,
     LedgerAdmin,
     OfMySites,
+    OneSiteForm,
     SiteNarrowedAdmin,
     SiteNarrowedInline,
     column,
@@ -53,6 +54,31 @@ MEASURED_MAX_AGE_S = 60
 _ELECTRICAL = ("current", "wiring", "max_a", "min_a", "max_w", "station_max_a", "fail_safe_a")
 INSTALLERS_FIELDS = ("site", "capabilities", *_ELECTRICAL)
 """What an operator sees of a station but does not set."""
+
+
+Hint = Callable[[ChargingStation], "str | None"]
+hints: list[Hint] = []
+"""What a newly accepted station still lacks, in words. Rooms above add theirs (a circuit is none of this room's)."""
+
+
+def _no_password(station: ChargingStation) -> str | None:
+    if station.password_hash:
+        return None
+    return gettext("It has no password: whoever knows its name may connect as it. Set one on its page.")
+
+
+hints.append(_no_password)
+
+
+class StationForm(OneSiteForm):
+    """A station that waits in quarantine on no site becomes the one that is entered by its exact identity."""
+
+    def _post_clean(self) -> None:
+        identity = self.cleaned_data.get("identity") if self.instance.pk is None else None
+        waiting = waiting_without_site(identity) if identity else None
+        if waiting is not None:
+            self.instance = waiting
+        super()._post_clean()
 
 
 def ask(request: HttpRequest, station: ChargingStation, question: Callable[[], Mapping[str, Any]]) -> None:
@@ -109,6 +135,7 @@ class EVSEInline(SiteNarrowedInline):
 @admin.register(ChargingStation)
 class ChargingStationAdmin(SiteNarrowedAdmin):
     change_role = OPERATOR
+    form = StationForm
     list_display = (
         "identity",
         "name",
@@ -215,6 +242,8 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
             obj.admission = ChargingStation.Admission.ACCEPTED
         super().save_model(request, obj, form, change)
         announce("station", [obj.pk])
+        if not change:
+            self._hint(request, obj)
 
     @column(_("connection"), label={"connected": "success", "away": "danger"})
     def connection(self, station: ChargingStation) -> tuple[str, Any]:
@@ -275,6 +304,11 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
         self.log_change(request, station, f"admission: {admission}")
         announce("station", [station.pk])
 
+    def _hint(self, request: HttpRequest, station: ChargingStation) -> None:
+        for hint in hints:
+            if said := hint(station):
+                self.message_user(request, f"{station}: {said}", messages.WARNING)
+
     def idle_actions(self, record: ChargingStation) -> set[str]:
         if record.admission == ChargingStation.Admission.ACCEPTED and record.site_id is not None:
             return {"accept"}
@@ -292,6 +326,7 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
         station.site = form.cleaned_data["site"]
         self._admit(request, station, ChargingStation.Admission.ACCEPTED)
         self.message_user(request, gettext("%(station)s is accepted.") % {"station": station}, messages.SUCCESS)
+        self._hint(request, station)
         return self._back(request, object_id)
 
     @daily(_("Reject"), icon="block", danger=True, explained=_("It is refused from now on; running charges go on."))

@@ -20,7 +20,8 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from csms.drivers import drivers_for
-from csms.models import IdToken
+from csms.models import ChargingStation, IdToken
+from csms.station_admin import hints as station_hints
 from meters.access import sites_of
 from meters.admin import SiteAdmin
 from meters.models import Site
@@ -62,6 +63,16 @@ class FeedInline(SiteNarrowedInline):
     model = Feed
     site_path = "circuit__site"
     autocomplete_fields = ("evse", "device")
+
+
+def no_circuit(station: ChargingStation) -> str | None:
+    """An EVSE that hangs on no circuit gets no current from the plan, and nobody counts what it takes."""
+    if station.site_id is None or station.evses.filter(feed__isnull=False).exists():
+        return None
+    return gettext("It hangs on no circuit yet. Add its EVSEs to one, so that its current is shared.")
+
+
+station_hints.append(no_circuit)
 
 
 @admin.register(Circuit)

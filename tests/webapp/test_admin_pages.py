@@ -208,6 +208,34 @@ def test_a_role_on_one_site_is_no_role_on_the_other(office):
     assert ChargingStation.objects.filter(pk=office.foreign_station.pk).exists()
 
 
+def test_an_installer_enters_a_station_that_waits_in_quarantine(office):
+    """It belongs to superusers until somebody who knows its exact identity enters it on a site of his."""
+    waiting = ChargingStation.objects.create(identity="NEW-1", vendor="Acme")
+    client = entered(office.cast["installer"])
+    assert client.get(page("csms.chargingstation", "change", waiting.pk)).status_code in (302, 403, 404)
+    body = {
+        "identity": "NEW-1",
+        "site": office.site.pk,
+        "priority": "1",
+        "current": "ac",
+        "wiring": "[]",
+        "max_a": "32",
+        "min_a": "6",
+        "fail_safe_a": "6",
+        "capabilities": "{}",
+        "evses-TOTAL_FORMS": "0",
+        "evses-INITIAL_FORMS": "0",
+    }
+
+    answer = client.post(page("csms.chargingstation", "add"), body, follow=True)
+
+    waiting.refresh_from_db()
+    assert (waiting.site, waiting.admission, waiting.vendor) == (office.site, "accepted", "Acme")
+    said = " ".join(str(m) for m in answer.context["messages"])
+    assert "It has no password" in said
+    assert "It hangs on no circuit yet" in said
+
+
 def test_an_operator_names_a_station_and_leaves_its_wiring_alone(office):
     station = office.station
     evses = {"evses-TOTAL_FORMS": "0", "evses-INITIAL_FORMS": "0"}

@@ -144,6 +144,27 @@ def test_an_installer_makes_a_station_with_its_evses(office, installer):
     assert installer.post(STATIONS, body).json().keys() == {"identity"}
 
 
+def test_a_station_that_waits_in_quarantine_is_taken_over_by_its_identity(office, installer):
+    waiting = ChargingStation.objects.create(identity="NEW-1", vendor="Acme")
+    EVSE.objects.create(station=waiting, number=1)
+
+    answer = installer.post(STATIONS, {"site": office.site.name, "identity": "NEW-1", "evse_count": 2})
+
+    assert answer.status_code == 201, answer.content
+    waiting.refresh_from_db()
+    assert (waiting.site, waiting.admission, waiting.vendor) == (office.site, "accepted", "Acme")
+    assert [e["id"] for e in answer.json()["evses"]] == [1, 2]
+
+
+def test_a_station_of_another_site_is_taken_over_by_nobody(office, installer):
+    quarantined = ChargingStation.objects.create(identity="THEIRS", site=office.elsewhere)
+    answer = installer.post(STATIONS, {"site": office.site.name, "identity": "THEIRS"})
+    assert answer.status_code == 400
+    assert answer.json() == {"identity": ["There is a station of this identity already."]}
+    quarantined.refresh_from_db()
+    assert quarantined.site == office.elsewhere
+
+
 @pytest.mark.parametrize("identity", ["plain", "with/slash", "per%cent", "a b", "ligne-β", "x/messages"])
 def test_any_identity_has_an_address(office, operator, identity):
     ChargingStation.objects.create(identity=identity, site=office.site)

@@ -21,7 +21,7 @@ from rest_framework.response import Response
 
 from csms import bus
 from csms.changes import announce
-from csms.models import EVSE, ChargingStation, Transaction, WantedLimit, validate_wiring
+from csms.models import EVSE, ChargingStation, Transaction, WantedLimit, validate_wiring, waiting_without_site
 from meters import live
 from meters.measurement import Measurement
 from webapp.api.fields import Number, PlainJSON, SiteField, Strict
@@ -177,17 +177,26 @@ class NewStationSerializer(StationSerializer):
         read_only_fields = tuple(f for f in StationSerializer.Meta.read_only_fields if f != "identity")
         extra_kwargs = {
             "admission": {"default": ChargingStation.Admission.ACCEPTED},
-            "identity": {"max_length": 255},
+            "identity": {"max_length": 255, "validators": []},  # `validate_identity` knows who may be taken over
         }
+
+    def validate_identity(self, identity: str) -> str:
+        taken = ChargingStation.objects.filter(identity=identity).exists()
+        if taken and waiting_without_site(identity) is None:
+            raise serializers.ValidationError(_("There is a station of this identity already."))
+        return identity
 
     def create(self, validated_data: dict[str, Any]) -> ChargingStation:
         password = validated_data.pop("password", "")
         count = validated_data.pop("evse_count")
-        station = ChargingStation(**validated_data)
-        station.set_password(password)
         with transaction.atomic():
+            station = waiting_without_site(validated_data["identity"]) or ChargingStation()
+            for name, value in validated_data.items():
+                setattr(station, name, value)
+            station.set_password(password)
             station.save()
-            EVSE.objects.bulk_create(EVSE(station=station, number=n) for n in range(1, count + 1))
+            there = set(station.evses.values_list("number", flat=True))
+            EVSE.objects.bulk_create(EVSE(station=station, number=n) for n in range(1, count + 1) if n not in there)
         return station
 
 
