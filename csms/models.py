@@ -498,3 +498,14 @@ class OcppMessage(models.Model):
 
 
 import csms.workflow_models  # noqa: E402, F401 - Django finds the records of a room through this module
+
+
+from csms.security_models import (  # noqa: E402 - part of this module for Django; in a file of its own for the reader
+    InstalledCertificate,
+    SecurityEvent,
+    SecurityProfile,
+    StationCertificate,
+    StationSecurity,
+)
+
+SECURITY = (InstalledCertificate, SecurityEvent, SecurityProfile, StationCertificate, StationSecurity)
