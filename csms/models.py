@@ -121,8 +121,9 @@ class ChargingStation(models.Model):
         help_text=_("learned or set: rate_unit, max_stack_level, purpose, phases …"),
     )
     counters = models.JSONField(_("repairs and refusals"), default=dict, blank=True)
+    counted_at = models.JSONField(_("newest of each"), default=dict, blank=True, editable=False)
     history = HistoricalRecords(
-        excluded_fields=["last_seen", "counters", "password_hash", "address", "boot_at", "boot_reason"]
+        excluded_fields=["last_seen", "counters", "counted_at", "password_hash", "address", "boot_at", "boot_reason"]
     )
 
     class Meta:
@@ -442,8 +443,16 @@ class WantedLimit(models.Model):
         WANTED = "wanted", _("wanted")
         SENT = "sent", _("sent")
         ACCEPTED = "accepted", _("accepted")
+        SCHEDULED = "scheduled", _("scheduled")
+        MEASURED = "measured", _("measured")
+        NOT_FOLLOWED = "not_followed", _("not followed")
         REFUSED = "refused", _("refused")
         FAILED = "failed", _("no answer")
+
+    class Resume(models.TextChoices):
+        TRYING = "trying", _("the station is asked again")
+        ASLEEP = "asleep", _("the car sleeps")
+        UNPLUG = "unplug", _("the car must be plugged in again")
 
     evse = models.OneToOneField(EVSE, models.CASCADE, related_name="wanted_limit", verbose_name=_("EVSE"))
     wanted_a = models.FloatField(_("wanted [A]"), null=True, blank=True)
@@ -454,8 +463,24 @@ class WantedLimit(models.Model):
     accepted_w = models.FloatField(_("accepted [W]"), null=True, blank=True)
     accepted_at = models.DateTimeField(_("accepted at"), null=True, blank=True)
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
-    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.WANTED)
+    state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.WANTED)
     detail = models.CharField(_("detail"), max_length=255, blank=True)
+    means = models.CharField(_("told by"), max_length=64, blank=True, help_text=_("profile, unit and kind"))
+    asked = models.JSONField(
+        _("asked by"), default=list, blank=True, help_text=_("who wants what now; the lowest counts")
+    )
+    measured_a = models.FloatField(_("measured [A]"), null=True, blank=True)
+    measured_at = models.DateTimeField(_("measured at"), null=True, blank=True)
+    resume = models.CharField(
+        _("after a pause"),
+        max_length=8,
+        choices=Resume.choices,
+        blank=True,
+        help_text=_("what becomes of going on after a pause"),
+    )
+    isolated_at = models.DateTimeField(
+        _("isolated since"), null=True, blank=True, help_text=_("it does not follow and counts with its maximum")
+    )
 
     class Meta:
         verbose_name = _("wanted limit")
@@ -497,15 +522,5 @@ class OcppMessage(models.Model):
         return f"{self.station} {self.direction} {self.action}"
 
 
+import csms.security_models  # noqa: E402
 import csms.workflow_models  # noqa: E402, F401 - Django finds the records of a room through this module
-
-
-from csms.security_models import (  # noqa: E402 - part of this module for Django; in a file of its own for the reader
-    InstalledCertificate,
-    SecurityEvent,
-    SecurityProfile,
-    StationCertificate,
-    StationSecurity,
-)
-
-SECURITY = (InstalledCertificate, SecurityEvent, SecurityProfile, StationCertificate, StationSecurity)
