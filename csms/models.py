@@ -523,5 +523,6 @@ class OcppMessage(models.Model):
 
 
 import csms.obedience_models  # noqa: E402
+import csms.reported_models  # noqa: E402
 import csms.security_models  # noqa: E402
 import csms.workflow_models  # noqa: E402, F401 - Django finds the records of a room through this module
