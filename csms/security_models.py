@@ -67,8 +67,15 @@ class StationCertificate(models.Model):
         UNSENT = "unsent", _("not delivered")
 
     station = models.ForeignKey(
-        "csms.ChargingStation", models.CASCADE, related_name="certificates", verbose_name=_("station")
+        "csms.ChargingStation",
+        models.SET_NULL,
+        related_name="certificates",
+        verbose_name=_("station"),
+        null=True,
+        blank=True,
+        help_text=_("empty: the station was deleted, the certificate is not forgotten"),
     )
+    identity = models.CharField(_("identity"), max_length=255, blank=True)
     serial = models.CharField(_("serial"), max_length=40, help_text=_("hexadecimal"))
     issuer = models.CharField(_("issuer"), max_length=255)
     subject = models.CharField(_("subject"), max_length=255)
@@ -89,7 +96,7 @@ class StationCertificate(models.Model):
         indexes = [models.Index(fields=["station", "-signed_at"])]
 
     def __str__(self) -> str:
-        return f"{self.station} {self.serial}"
+        return f"{self.identity} {self.serial}"
 
     @property
     def revoked(self) -> bool:
