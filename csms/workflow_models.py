@@ -63,6 +63,7 @@ class LocalList(models.Model):
         _("held version"), null=True, blank=True, help_text=_("as the station says; 0: it has no list")
     )
     wanted = models.JSONField(_("wanted entries"), default=dict, blank=True, editable=False)
+    wanted_key = models.CharField(max_length=64, blank=True, editable=False, help_text=_("of the wanted entries"))
     held = models.JSONField(_("held entries"), null=True, blank=True, editable=False)
     left_out = models.PositiveIntegerField(
         _("left out"), default=0, help_text=_("tokens the station has no room for or cannot be told of")

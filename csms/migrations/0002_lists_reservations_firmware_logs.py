@@ -164,6 +164,7 @@ class Migration(migrations.Migration):
                 ('wanted_version', models.PositiveIntegerField(default=0, verbose_name='wanted version')),
                 ('held_version', models.PositiveIntegerField(blank=True, help_text='as the station says; 0: it has no list', null=True, verbose_name='held version')),
                 ('wanted', models.JSONField(blank=True, default=dict, editable=False, verbose_name='wanted entries')),
+                ('wanted_key', models.CharField(blank=True, editable=False, help_text='of the wanted entries', max_length=64)),
                 ('held', models.JSONField(blank=True, editable=False, null=True, verbose_name='held entries')),
                 ('left_out', models.PositiveIntegerField(default=0, help_text='tokens the station has no room for or cannot be told of', verbose_name='left out')),
                 ('attempts', models.PositiveSmallIntegerField(default=0, verbose_name='attempts')),
