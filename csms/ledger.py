@@ -200,8 +200,7 @@ def _attach_waiting_stop(station: ChargingStation, transaction: Transaction, sta
             continue
         if not isinstance(stop_wh, int | float) or stop_wh < (transaction.meter_start_wh or 0):
             continue
-        orphan.transaction = transaction
-        orphan.save(update_fields=["transaction"])
+        TransactionEvent.objects.filter(pk=orphan.pk).file_under(transaction.pk)
         transaction.ended_at = orphan.at
         transaction.stop_reason = str(orphan.payload.get("reason") or "Local")[:32]
         _advance(station, transaction, float(stop_wh), final=True)

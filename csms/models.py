@@ -16,6 +16,7 @@ from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
+from csms.append_only import AppendOnly
 from meters.models import Site
 
 if TYPE_CHECKING:
@@ -312,6 +313,18 @@ class Transaction(models.Model):
     )
     remote_start_id = models.BigIntegerField(_("remote start id"), null=True, blank=True)
     flags = models.JSONField(_("flags"), default=list, blank=True, help_text=_("what was strange about it"))
+    gaps = models.JSONField(
+        _("missing events"), default=list, blank=True, help_text=_("sequence numbers not received, first and last")
+    )
+    charging_s = models.FloatField(_("charging time [s]"), default=0)
+    idle_s = models.FloatField(_("idle time [s]"), default=0, help_text=_("full, and still there"))
+    max_power_w = models.FloatField(_("highest power [W]"), null=True, blank=True)
+    check_before_billing = models.BooleanField(_("to be checked before billing"), default=False)
+    cost = models.DecimalField(_("cost"), max_digits=12, decimal_places=4, null=True, blank=True)
+    currency = models.CharField(_("currency"), max_length=3, blank=True)
+    cost_lines = models.JSONField(_("cost lines"), default=list, blank=True)
+    tariff = models.JSONField(_("tariff as it was"), default=dict, blank=True)
+    tally = models.JSONField(default=list, blank=True, editable=False, help_text=_("where the counting stands"))
 
     class Meta:
         verbose_name = _("transaction")
@@ -333,8 +346,8 @@ class Transaction(models.Model):
         return self.ended_at is None
 
 
-class TransactionEvent(models.Model):
-    """One thing a station told about a transaction, kept for ever and never twice."""
+class TransactionEvent(AppendOnly):
+    """One thing a station told about a transaction, kept for ever, never twice, never changed."""
 
     class Kind(models.TextChoices):
         STARTED = "started", _("started")
@@ -344,7 +357,7 @@ class TransactionEvent(models.Model):
     station = models.ForeignKey(ChargingStation, models.PROTECT, related_name="events", verbose_name=_("station"))
     transaction = models.ForeignKey(
         Transaction,
-        models.CASCADE,
+        models.PROTECT,
         related_name="events",
         verbose_name=_("transaction"),
         null=True,
@@ -357,6 +370,13 @@ class TransactionEvent(models.Model):
     seq_no = models.IntegerField(_("sequence number"), null=True, blank=True)
     trigger = models.CharField(_("trigger"), max_length=32, blank=True)
     offline = models.BooleanField(_("offline"), default=False)
+    told_at = models.CharField(_("time as told"), max_length=64, blank=True)
+    correction = models.CharField(_("correction"), max_length=24, blank=True, help_text=_("of the time that was told"))
+    register_wh = models.FloatField(_("register [Wh]"), null=True, blank=True)
+    charging_state = models.CharField(_("charging state"), max_length=16, blank=True)
+    stop_reason = models.CharField(_("stop reason"), max_length=32, blank=True)
+    id_token_value = models.CharField(_("token as presented"), max_length=64, blank=True)
+    verdict = models.CharField(_("verdict"), max_length=8, blank=True, help_text=_("on the token, at that moment"))
     content_key = models.CharField(max_length=64, editable=False)
     payload = models.JSONField(_("payload"), default=dict)
 
@@ -522,6 +542,8 @@ class OcppMessage(models.Model):
         return f"{self.station} {self.direction} {self.action}"
 
 
+import csms.billing_models  # noqa: E402
+import csms.ledger_models  # noqa: E402
 import csms.obedience_models  # noqa: E402
 import csms.reported_models  # noqa: E402
 import csms.security_models  # noqa: E402
