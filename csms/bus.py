@@ -5,7 +5,7 @@
     call:<gateway>           a stream of one-off requests to the gateway that holds the station
     reply:<id>               the answer, popped once by whoever asked
     at:<identity>            which gateway holds the station, with its epoch; lives 30 s, renewed every 10 s
-    epoch:<identity>         a counter: the newest authenticated socket has the highest
+    epoch:<identity>         a moment in microseconds that only grows: the newest authenticated socket has the highest
     channel `changed`        a record the gateways keep in memory was changed: {"kind": "station"|"token", "id": …}
 
 A limit is a desired state, a call is made once: the two never mix (`docs/architecture.md`).
@@ -14,6 +14,7 @@ A limit is a desired state, a call is made once: the two never mix (`docs/archit
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ HOLD_S = 30
 WANT_CHANNEL = "want"
 CHANGED_CHANNEL = "changed"
 CALL_STREAM_LENGTH = 10_000
+CALL_STREAM_KEEP_S = 3600
 
 
 class StationUnreachable(Exception):
@@ -172,14 +174,21 @@ def request(identity: str, action: str, payload: dict[str, Any], timeout_s: floa
         }
     )
     client = connection()
-    client.xadd(f"call:{at.gateway}", {"body": body}, maxlen=CALL_STREAM_LENGTH, approximate=True)
-    # Waiting in short pulls keeps the socket timeout of the shared client small.
-    waited = 0.0
-    while waited < timeout_s + 5:
+    pipe = client.pipeline(transaction=False)
+    pipe.xadd(f"call:{at.gateway}", {"body": body}, maxlen=CALL_STREAM_LENGTH, approximate=True)
+    pipe.expire(f"call:{at.gateway}", CALL_STREAM_KEEP_S)  # of a gateway that died nobody else cleans up
+    pipe.execute()
+    patience = time.monotonic() + timeout_s + 5
+    gone = False
+    while time.monotonic() < patience:
+        # Waiting in short pulls keeps the socket timeout of the shared client small.
         popped = client.blpop([f"reply:{call_id}"], timeout=1)
         if popped:
             return _open_reply(json.loads(popped[1]), identity)
-        waited += 1
+        if gone:
+            raise NoAnswer(f"the connection of {identity} was lost before it answered {action}")
+        now = holder(identity)  # one more pull, for an answer that crossed the loss
+        gone = now is None or (now.gateway, now.epoch) != (at.gateway, at.epoch)
     raise NoAnswer(f"{identity} did not answer {action} within {timeout_s:.0f} s")
 
 

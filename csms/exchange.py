@@ -12,11 +12,13 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
 import redis.asyncio as aredis
 from redis import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from csms.announcing import Announcement
 from csms.bus import CHANGED_CHANNEL, HOLD_S, WANT_CHANNEL, Want, want_key
@@ -25,8 +27,9 @@ from meters.measurement import Measurement
 
 log = logging.getLogger(__name__)
 
-TAKEN_CHANNEL = "taken"  # {"identity", "epoch"}: a newer socket was authenticated somewhere
+TAKEN_CHANNEL = "taken"  # [identity, epoch]: a newer socket was authenticated somewhere
 REPLY_KEEP_S = 60
+SILENT_S = 10.0
 ANNOUNCEMENTS_WAITING = 10_000
 LONGEST_PAUSE_S = 2.0
 TELL_EVERY_S = 0.03  # one round trip for all that happened meanwhile; the first of a quiet time goes at once
@@ -41,12 +44,31 @@ end
 """
 STORED_AT_ONCE = 200
 
+# Epochs are moments, in microseconds: a Redis that comes back empty still gives out higher ones than before.
+# Take a station. ARGV: body up to the epoch, body after it, life, and for a socket that came while Redis was away the
+# moment it came (else 0). Answers the epoch we have now, and the newest: ours is lower where somebody came later.
+_CLAIM = f"""
+local newest = tonumber(redis.call('get', KEYS[1]) or '0')
+local came = tonumber(ARGV[4])
+local epoch = came
+if came == 0 then
+  local time = redis.call('time')
+  epoch = math.max(newest + 1, time[1] * 1000000 + time[2])
+end
+if epoch <= newest then return {{0, newest}} end
+local written = string.format('%.0f', epoch)
+redis.call('set', KEYS[1], written)
+redis.call('set', KEYS[2], ARGV[1] .. written .. ARGV[2], 'EX', ARGV[3])
+redis.call('publish', '{TAKEN_CHANNEL}', cjson.encode({{ARGV[5], written}}))
+return {{epoch, epoch}}
+"""
+
 # Hold a station only while no newer epoch was given out. Answers the newest epoch.
 _HOLD = """
 local newest = tonumber(redis.call('get', KEYS[1]) or '0')
 local mine = tonumber(ARGV[1])
 if newest > mine then return newest end
-if newest < mine then redis.call('set', KEYS[1], mine) end
+if newest < mine then redis.call('set', KEYS[1], ARGV[1]) end
 redis.call('set', KEYS[2], ARGV[2], 'EX', ARGV[3])
 return mine
 """
@@ -79,9 +101,12 @@ class Exchange:
         self._live: dict[str, tuple[Measurement, int | None]] = {}
         self._announcements: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_WAITING)
         self._last_moment: list[Callable[[], None]] = []
+        self._claims: list[tuple[tuple[str, ...], asyncio.Future[tuple[int, int]]]] = []
+        self._claiming: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._told_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         self.listening = asyncio.Event()
 
     async def start(self) -> None:
@@ -89,16 +114,17 @@ class Exchange:
         for loop in (self._listen, self._read_calls, self._tell):
             self._tasks.append(asyncio.create_task(self._for_ever(loop)))
         try:
-            await asyncio.wait_for(self.listening.wait(), 2)
+            async with asyncio.timeout(2):
+                await self.listening.wait()
         except TimeoutError:
             log.warning("Redis is away; going on without it")
 
     async def stop(self) -> None:
-        try:
-            await asyncio.wait_for(self._flush(), 2)
-            await self._client.delete(f"call:{self.gateway}")
-        except AWAY:
-            pass
+        self._stopping = True
+        with contextlib.suppress(*AWAY):
+            async with asyncio.timeout(2):
+                await self._flush()
+                await self._client.delete(f"call:{self.gateway}")
         waiting = set(self._tasks)
         for _ in range(5):  # a cancellation can be lost inside the client, in the moment of an answer
             for task in waiting:
@@ -127,7 +153,7 @@ class Exchange:
         self._news.set()
 
     async def _tell(self) -> None:
-        while True:
+        while not self._stopping:
             await self._news.wait()
             await asyncio.sleep(self._told_at + TELL_EVERY_S - asyncio.get_running_loop().time())
             self._news.clear()
@@ -170,14 +196,38 @@ class Exchange:
 
     # ------------------------------------------------------------------ holding stations
 
-    async def claim(self, identity: str, body: Mapping[str, Any]) -> int:
-        """A new epoch for this station, and the station is ours. Raises `RedisError` or `OSError`."""
-        epoch = int(await self._client.incr(f"epoch:{identity}"))
-        pipe = self._client.pipeline(transaction=False)
-        pipe.set(f"at:{identity}", json.dumps({**body, "epoch": epoch}), ex=HOLD_S)
-        pipe.publish(TAKEN_CHANNEL, json.dumps({"identity": identity, "epoch": epoch}))
-        await pipe.execute()
-        return epoch
+    async def claim(self, identity: str, body: Mapping[str, Any], came: datetime | None = None) -> tuple[int, int]:
+        """A new epoch for this station, and the station is ours. Raises `RedisError` or `OSError`.
+
+        `came` is given for a socket that stood there before Redis did: it counts from then, and one that came later
+        anywhere keeps the station. Answers our epoch (0: not ours) and the newest.
+        """
+        before, after = json.dumps({**body, "epoch": 0}).rsplit("0", 1)
+        moment = round(came.timestamp() * 1_000_000) if came is not None else 0
+        keys = (f"epoch:{identity}", f"at:{identity}")
+        answer: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        self._claims.append(((*keys, before, after, str(HOLD_S), str(moment), identity), answer))
+        if self._claiming is None or self._claiming.done():
+            self._claiming = asyncio.create_task(self._claim_all())
+        return await answer
+
+    async def _claim_all(self) -> None:
+        """All claims that wait, in the order they came: of two sockets of one station the later must win."""
+        while self._claims:
+            claims, self._claims = self._claims, []
+            pipe = self._client.pipeline(transaction=False)
+            for words, _ in claims:
+                pipe.eval(_CLAIM, 2, *words)
+            try:
+                answers = await pipe.execute()
+            except Exception as error:  # whoever waits must be told, whatever it was
+                for _, answer in claims:
+                    if not answer.done():
+                        answer.set_exception(error)
+                continue
+            for (_, answer), (ours, newest) in zip(claims, answers, strict=True):
+                if not answer.done():
+                    answer.set_result((int(ours), int(newest)))
 
     async def hold(self, holds: Mapping[str, tuple[int, Mapping[str, Any]]]) -> dict[str, int]:
         """Go on holding these stations: the newest epoch of each."""
@@ -243,7 +293,7 @@ class Exchange:
 
     async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
         pause = 0.1
-        while True:
+        while not self._stopping:
             started = asyncio.get_running_loop().time()
             try:
                 await loop()
@@ -258,12 +308,23 @@ class Exchange:
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _listen(self) -> None:
-        pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
+        pubsub = self._listener.pubsub()
         try:
             await pubsub.subscribe(WANT_CHANNEL, CHANGED_CHANNEL, TAKEN_CHANNEL)
             self.listening.set()
             self._on_back()
-            async for message in pubsub.listen():
+            silent = 0
+            while not self._stopping:
+                message = await pubsub.get_message(timeout=SILENT_S)
+                if message is None:  # a network that is gone says nothing either
+                    silent += 1
+                    if silent > 2:
+                        raise RedisConnectionError("the channels are silent, and no ping is answered")
+                    await pubsub.ping()
+                    continue
+                silent = 0
+                if message["type"] != "message":
+                    continue
                 try:
                     self._heard(message["channel"], json.loads(message["data"]))
                 except (ValueError, TypeError, KeyError) as error:
@@ -278,16 +339,17 @@ class Exchange:
         elif channel == CHANGED_CHANNEL:
             self._on_changed(str(body["kind"]), body["id"])
         elif channel == TAKEN_CHANNEL:
-            self._on_taken(str(body["identity"]), int(body["epoch"]))
+            self._on_taken(str(body[0]), int(body[1]))
 
     async def _read_calls(self) -> None:
         stream, last = f"call:{self.gateway}", "0-0"
-        while True:
-            found = await self._listener.xread({stream: last}, count=100, block=1000)
+        while not self._stopping:
+            async with asyncio.timeout(SILENT_S):
+                found = await self._listener.xread({stream: last}, count=100, block=1000)
             for entry_id, fields in _entries(found):
                 last = entry_id
                 try:
-                    self._on_call(json.loads(fields["body"]))
+                    self._on_call({**json.loads(fields["body"]), "asked_at": int(entry_id.partition("-")[0]) / 1000})
                 except (ValueError, TypeError, KeyError) as error:
                     log.warning("a call could not be read: %s", error)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as sockets
+import time
 import uuid
 from datetime import datetime
 from functools import partial
@@ -31,12 +32,14 @@ from csms.ocpp201 import station as ocpp201
 from csms.rpc import ASKED
 from csms.schemas import V16, V201, dialect
 from csms.session import Dialect, Knobs, Services, Session
+from csms.wire import Wire
 from csms.writer import Writer
 
 log = logging.getLogger(__name__)
 
 HOLD_EVERY_S = 10.0
 REFRESH_EVERY_S = 30.0
+BEAT_ROUND = 20  # seconds in which each socket gets one ping
 DEAD_AFTER_MS = 45_000  # without an acknowledgement of what we sent, the network is gone
 CALLS_AT_ONCE = 1_000
 _SPEAKS: dict[str, Dialect] = {V16: ocpp16, V201: ocpp201}
@@ -58,6 +61,7 @@ class Gateway:
         self._calls: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._second = 0
 
     # ------------------------------------------------------------------ start and stop
 
@@ -86,6 +90,7 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._every(HOLD_EVERY_S, self._hold)),
             asyncio.create_task(self._every(REFRESH_EVERY_S, self._refresh)),
+            asyncio.create_task(self._every(1.0, self._beat)),
         ]
 
     @property
@@ -121,12 +126,13 @@ class Gateway:
 
     async def _converse(self, connection: ServerConnection) -> None:
         """From the handshake to the last frame."""
+        assert isinstance(connection, Wire)
         arrival = self.door.arrived(connection)
         if arrival is None or self._stopping:
             return
         record = arrival.record
         name = dialect_name(connection.subprotocol)
-        session = Session(self.services, record, _SPEAKS[name], connection)  # type: ignore[arg-type]
+        session = Session(self.services, record, _SPEAKS[name], connection)
         if not arrival.offered:
             session.count("no_subprotocol")
         elif connection.subprotocol not in (V16, V201):
@@ -154,11 +160,17 @@ class Gateway:
         finally:
             await self._left(session)
 
-    async def _claim(self, session: Session) -> None:
+    async def _claim(self, session: Session, came: datetime | None = None) -> None:
+        """Make the station ours. `came` is given when that could not be done at its moment; it may be another's now."""
         try:
-            session.epoch = await self.exchange.claim(session.identity, session.holds())
+            ours, newest = await self.exchange.claim(session.identity, session.holds(), came)
         except AWAY as error:
             log.warning("%s is held without Redis for now: %s", session.identity, type(error).__name__)
+            return
+        session.epoch = ours
+        if not ours:
+            log.info("%s came to another gateway later (epoch %d)", session.identity, newest)
+            session.spawn(session.connection.close(1008, "a newer connection took over"))
 
     async def _left(self, session: Session) -> None:
         """The socket is gone. If a newer one is there, the station never left."""
@@ -174,7 +186,7 @@ class Gateway:
         """Renew what we hold; close what a newer socket took elsewhere; write when each was last heard."""
         for session in list(self.sessions.values()):
             if not session.epoch:
-                await self._claim(session)
+                await self._claim(session, session.since)
         holds = {s.identity: (s.epoch, s.holds()) for s in self.sessions.values() if s.epoch}
         for identity, newest in (await self.exchange.hold(holds)).items():
             self._taken(identity, newest)
@@ -185,6 +197,22 @@ class Gateway:
             session.flush_counters()
         if heard:
             self.writer.post(partial(stations.seen, heard))
+
+    async def _beat(self) -> None:
+        """A ping for the sockets whose turn it is; an end for those that read nothing or never finish a frame."""
+        self._second = (self._second + 1) % BEAT_ROUND
+        now = asyncio.get_running_loop().time()
+        for session in list(self.sessions.values()):
+            wire = session.connection.socket
+            if not isinstance(wire, Wire):
+                continue
+            fault = wire.fault(now)
+            if fault:
+                session.count(fault.replace(" ", "_"))
+                log.warning("%s is cut off: %s", session.identity, fault)
+                wire.refuse(1008, fault)
+            elif hash(session.identity) % BEAT_ROUND == self._second:
+                wire.beat()
 
     def _taken(self, identity: str, epoch: int) -> None:
         session = self.sessions.get(identity)
@@ -244,6 +272,10 @@ class Gateway:
 
     def _called(self, body: dict[str, Any]) -> None:
         """A call for one of our stations; made once, answered once."""
+        late_s = time.time() - float(body["asked_at"]) - float(body.get("timeout_s") or self.knobs.call_timeout_s)
+        if late_s > 0:
+            log.warning("a call for %s came %.0f s too late and is not made", body.get("identity"), late_s)
+            return
         if len(self._calls) >= CALLS_AT_ONCE:
             self._calls_task(self.exchange.reply(str(body["id"]), {"kind": "timeout", "description": "too busy"}))
             return

@@ -1,7 +1,7 @@
 """One OCPP-J connection: frames, message ids, one outgoing call at a time. No business.
 
-The reader parses each frame once. Answers to our own calls are matched there and then; calls of the station are
-handled strictly in order, and a slow one (it waits for the database) holds up only the calls behind it.
+Each frame is parsed once, where it comes in (`wire.py`). Answers to our own calls are matched there and then; calls of
+the station are handled strictly in order, and a slow one (it waits for the database) holds up only the calls behind it.
 A frame that breaks the rules is mended by name (`repairs.py`), or answered with the standard's CALLERROR where its
 message id can be known, or dropped and counted. Nothing a station sends ends the connection, except a frame above
 the size cap or a flood that does not stop.
@@ -58,9 +58,12 @@ class Refusal(Exception):
 class Socket(Protocol):
     """What we need of a websocket."""
 
-    async def recv(self, decode: bool | None = None) -> str | bytes: ...
-    async def send(self, message: bytes, text: bool | None = None) -> None: ...
+    def listen(self, take: Callable[[bytes], None], control: Callable[[], None]) -> None: ...
+    def write(self, frame: bytes) -> None: ...
+    def hold_back(self, seconds: float) -> None: ...
+    def refuse(self, code: int, reason: str) -> None: ...
     async def close(self, code: int = 1000, reason: str = "") -> None: ...
+    async def wait_closed(self) -> None: ...
 
 
 Handler = Callable[[str, dict[str, Any]], "dict[str, Any] | Awaitable[dict[str, Any]]"]
@@ -97,7 +100,7 @@ class Connection:
         self.dialect = dialect
         self.closed = False
         self.last_heard = 0.0
-        self._socket = socket
+        self.socket = socket
         self._handle = handle
         self._record = record
         self._count = count
@@ -122,27 +125,30 @@ class Connection:
 
     async def run(self) -> None:
         """Read until the socket closes. Then every open call of ours fails at once."""
-        recv = self._socket.recv
         try:
-            while True:
-                frame = await recv(decode=False)
-                now = self.last_heard = self._loop.time()
-                self._allowance -= 1
-                if self._allowance < 0 and not await self._slow_down(now):
-                    return
-                answer = self._accept(frame if isinstance(frame, bytes) else frame.encode())
-                if answer is not None:
-                    await self._socket.send(answer, text=True)
-        except ConnectionClosed:
-            pass
+            self.socket.listen(self._heard, self._spend)
+            await self.socket.wait_closed()
         finally:
             self._end()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        await self._socket.close(code, reason)
+        await self.socket.close(code, reason)
 
-    async def _slow_down(self, now: float) -> bool:
-        """Read no faster than the cap; the station feels it as a slow network. False: it did not stop, and is cut."""
+    def _heard(self, frame: bytes) -> None:
+        self.last_heard = self._loop.time()
+        self._spend()
+        answer = self._accept(frame)
+        if answer is not None:
+            self.socket.write(answer)
+
+    def _spend(self) -> None:
+        """Every message and every ping counts against the cap."""
+        self._allowance -= 1
+        if self._allowance < 0:
+            self._slow_down(self._loop.time())
+
+    def _slow_down(self, now: float) -> None:
+        """Read no faster than the cap; the station feels it as a slow network. One that does not stop is cut."""
         gained = (now - self._refilled) * self._rate
         self._refilled = now
         full = self._rate * BURST_S
@@ -150,15 +156,14 @@ class Connection:
         if self._allowance >= full / 2:
             self._flooding_since = None
         if self._allowance >= 0:
-            return True
+            return
         if self._flooding_since is None:
             self._flooding_since = now
             self._count("flood")
         elif now - self._flooding_since > FLOOD_S:
-            await self._socket.close(1008, "too many messages")
-            return False
-        await asyncio.sleep(-self._allowance / self._rate)
-        return True
+            self.socket.refuse(1008, "too many messages")
+            return
+        self.socket.hold_back(-self._allowance / self._rate)
 
     def _accept(self, frame: bytes) -> bytes | None:
         """Take one frame: the answer if there is one now."""
@@ -316,7 +321,7 @@ class Connection:
                     except Exception:
                         log.exception("%s could not be handled", action)
                         ready = self._error(message_id, action, "internal", "this could not be handled")
-                await self._socket.send(ready, text=True)
+                self.socket.write(ready)
                 if not self._waiting:
                     return
                 message_id, action, payload, frame = self._waiting.popleft()
@@ -377,7 +382,7 @@ class Connection:
         frame = orjson.dumps([CALL, message_id, action, payload])
         self._record("out", "call", message_id, action, payload, frame, "")
         try:
-            await self._socket.send(frame, text=True)
+            self.socket.write(frame)
         except ConnectionClosed:
             raise StationUnreachable("the connection closed") from None
         return await answer

@@ -25,24 +25,41 @@ class Wire:
     """One end of a pretended socket: frames go in by `hear`, what is answered comes out in `said`."""
 
     def __init__(self) -> None:
-        self.inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.said: asyncio.Queue[Any] = asyncio.Queue()
         self.closed_with: int | None = None
+        self.held_back_s = 0.0
+        self._early: list[bytes] = []
+        self._take: Any = None
+        self._closed = asyncio.Event()
 
-    async def recv(self, decode: bool | None = None) -> bytes:
-        frame = await self.inbox.get()
-        if frame is None:
-            raise ConnectionClosed(None, None)
-        return frame
+    def listen(self, take: Any, control: Any) -> None:
+        self._take = take
+        for frame in self._early:
+            take(frame)
 
-    async def send(self, message: bytes, text: bool | None = None) -> None:
+    def hear(self, frame: bytes) -> None:
+        if self._take is None:
+            self._early.append(frame)
+        else:
+            self._take(frame)
+
+    def write(self, frame: bytes) -> None:
         if self.closed_with is not None:
             raise ConnectionClosed(None, None)
-        self.said.put_nowait(json.loads(message))
+        self.said.put_nowait(json.loads(frame))
+
+    def hold_back(self, seconds: float) -> None:
+        self.held_back_s += seconds
+
+    def refuse(self, code: int, reason: str) -> None:
+        self.closed_with = code
+        self._closed.set()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        self.closed_with = code
-        self.inbox.put_nowait(None)
+        self.refuse(code, reason)
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
 
 
 class Talk:
@@ -89,7 +106,7 @@ class Talk:
             if isinstance(frame, str)
             else json.dumps(frame).encode()
         )
-        self.wire.inbox.put_nowait(raw)
+        self.wire.hear(raw)
 
     async def says(self) -> Any:
         return await asyncio.wait_for(self.wire.said.get(), 5)
