@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from csms import firmware, logs, reservations
 from csms.announcing import announce
 from csms.models import ChargingStation
 from csms.vocabulary import Notice, Subject
@@ -16,7 +17,11 @@ NOTICE_CHANNEL = "notice"
 
 Follower = Callable[[int, Notice], object]
 
-FOLLOWERS: Mapping[Subject, tuple[Follower, ...]] = {}
+FOLLOWERS: Mapping[Subject, tuple[Follower, ...]] = {
+    Subject.FIRMWARE: (firmware.told,),
+    Subject.LOG: (logs.told,),
+    Subject.RESERVATION: (reservations.told,),
+}
 """Which verbs keep which subject: a workflow adds its own here."""
 
 

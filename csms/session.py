@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from csms import ledger, notices, stations
+from csms import firmware, ledger, notices, reservations, stations
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
 from csms.exchange import Exchange
 from csms.ledger import Outcome
@@ -64,6 +64,7 @@ class Dialect(Protocol):
     HANDLERS: Mapping[str, Callable[[Session, dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]]
 
     def set_profile(self, profile: ChargingProfile) -> tuple[str, dict[str, Any]]: ...
+    def running_cost(self, transaction_id: str, total: float, at: datetime) -> tuple[str, dict[str, Any]]: ...
     async def configure_meters(self, session: Session) -> None: ...
     async def take_inventory(self, session: Session) -> None: ...
     async def ask_status(self, session: Session) -> None: ...
@@ -132,6 +133,7 @@ class Session:
         self.since = self.now()
         self.counters: Counter[str] = Counter()
         self.transactions: dict[int, str] = {}  # the one that runs on each EVSE
+        self.costs_told: dict[str, tuple[float, float | None]] = {}  # by transaction: when, and how much
         self.clock = Clock()
         self.heard_at: datetime | None = None
         self._prompted: set[str] = set()
@@ -285,6 +287,7 @@ class Session:
         """A boot: `Accepted` by an operator's word, else `Pending`. The set-up follows the answer."""
         now = self.now()
         self.post(partial(stations.booted, self._record.pk, boot, now))
+        self.post(partial(firmware.booted, self._record.pk, boot.firmware_version, now))
         self._last.clear()
         record = self.record
         if record.rejected:
@@ -330,6 +333,9 @@ class Session:
         if outcome.evse is not None and outcome.evse_pk is not None:
             self.record.evses.setdefault(outcome.evse, outcome.evse_pk)
             self._follow(outcome, report)
+        if outcome.transaction_pk is not None and reservations.may_use_one(outcome, report):
+            named = reservations.number_named(report.payload)
+            self.post(partial(reservations.used_by, self._record.pk, outcome.transaction_pk, named, self.now()))
         return outcome
 
     def _follow(self, outcome: Outcome, report: TransactionReport) -> None:

@@ -296,6 +296,9 @@ class FirmwareRollout(models.Model):
         help_text=_("of the stations that have ended, from the fourth on; 0.25 is a quarter"),
     )
     state = models.CharField(_("state"), max_length=12, choices=State.choices, default=State.DRAFT)
+    forgiven = models.PositiveIntegerField(
+        _("forgiven failures"), default=0, editable=False, help_text=_("those before a person let it go on")
+    )
     reason = models.CharField(_("reason"), max_length=255, blank=True)
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, related_name="+", verbose_name=_("by"), null=True, blank=True

@@ -313,6 +313,14 @@ OCPP_TLS_CERT = os.environ.get("OCPP_TLS_CERT", "")
 OCPP_TLS_KEY = os.environ.get("OCPP_TLS_KEY", "")
 OCPP_TLS_CLIENT_CA = os.environ.get("OCPP_TLS_CLIENT_CA", "")
 
+# Files that stations fetch from the web process or bring to it: firmware and logs (`webapp/station_files.py`).
+STATION_FILES_URL = os.environ.get("STATION_FILES_URL") or (
+    f"http://{'localhost' if BIND in ('127.0.0.1', '0.0.0.0') else BIND}:{WEB_PORT}"  # noqa: S104 - compared only
+)
+LOG_UPLOAD_MAX_MB = number("LOG_UPLOAD_MAX_MB", 100)
+LOG_KEEP_DAYS = number("LOG_KEEP_DAYS", 90)
+FIRMWARE_MAX_MB = number("FIRMWARE_MAX_MB", 500)
+
 # Smart charging.
 BALANCE_S = number("BALANCE_S", 5)
 PLAN_MINUTES = number("PLAN_MINUTES", 5)
