@@ -93,9 +93,13 @@ def meter_values(entries: object, received: datetime) -> tuple[MeterValue, ...]:
 
 def _meter_value(entry: Mapping[str, Any], received: datetime) -> MeterValue:
     quantities: list[Quantity] = []
+    signed: list[Mapping[str, Any]] = []
     context = ""
     for sampled in entry.get("sampledValue") or ():
-        if not isinstance(sampled, dict) or sampled.get("format") == "SignedData":
+        if not isinstance(sampled, dict):
+            continue
+        if sampled.get("format") == "SignedData":
+            signed.append(sampled)
             continue
         try:
             value = float(sampled["value"])
@@ -110,7 +114,7 @@ def _meter_value(entry: Mapping[str, Any], received: datetime) -> MeterValue:
         quantities.append(
             (sampled.get("measurand") or _REGISTER, sampled.get("phase") or "", value, sampled.get("location") or "")
         )
-    return MeterValue(moment(entry.get("timestamp"), received), tuple(quantities), context)
+    return MeterValue(moment(entry.get("timestamp"), received), tuple(quantities), context, tuple(signed))
 
 
 def started(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
@@ -133,6 +137,7 @@ def started(payload: Mapping[str, Any], received: datetime) -> TransactionReport
         offline=(received - when.at).total_seconds() > 60,
         payload=payload,
         received=received,
+        told=_text(payload, "timestamp")[:64],
     )
 
 
@@ -144,7 +149,12 @@ def ended(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
         transaction_id=str(payload.get("transactionId", -1)),
         moment=when,
         content_key=content_key(
-            "stop", payload.get("transactionId"), payload.get("meterStop"), payload.get("timestamp"), tag
+            "stop",
+            payload.get("transactionId"),
+            payload.get("meterStop"),
+            payload.get("timestamp"),
+            str(tag or "").upper(),
+            payload.get("reason"),
         ),
         token=token(tag) if tag else None,
         trigger="StopTransaction",
@@ -154,6 +164,7 @@ def ended(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
         offline=(received - when.at).total_seconds() > 60,
         payload=payload,
         received=received,
+        told=_text(payload, "timestamp")[:64],
     )
 
 
@@ -182,6 +193,8 @@ def capabilities(reported: Sequence[ReportedVariable]) -> dict[str, Any]:
         number = _number(keys.get(key))
         if number is not None:
             found[name] = int(number)
+    if "customdisplaycostandprice" in keys:
+        found["shows_cost"] = keys["customdisplaycostandprice"].strip().lower() == "true"
     unit = rate_unit(keys.get("chargingscheduleallowedchargingrateunit", ""))
     if unit:
         found["rate_unit"] = unit

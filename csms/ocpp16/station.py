@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 
+from csms import cost_display, vendors
+from csms.ledger import Outcome
 from csms.ledger import transaction_ended as ended
 from csms.ledger import transaction_started as started
-from csms.ocpp16 import codec, firmware
+from csms.ocpp16 import codec, cost, firmware
 from csms.profiles import ChargingProfile
 from csms.schemas import V16
 from csms.session import Session
@@ -71,7 +74,16 @@ async def transaction_ended(session: Session, payload: Payload) -> Payload:
     """Always answered as accepted once it is kept, whoever's it is: a refused stop is repeated for ever (Q12)."""
     report = codec.ended(payload, session.now())
     outcome = await session.transaction(ended, report)
+    if cost_display.shows_cost(session) and not outcome.repeated:
+        session.spawn(_tell_final_cost(session, outcome))
     return {"idTagInfo": codec.verdict(outcome.verdict)} if report.token is not None else {}
+
+
+async def _tell_final_cost(session: Session, outcome: Outcome) -> None:
+    total = await cost_display.final(session, outcome)
+    if total is not None and outcome.transaction_id.isdecimal():
+        words = cost_display.in_words(outcome.energy_wh, total)
+        await session.ask_of_our_own(cost.final_cost(outcome.transaction_id, total.rounded, words))
 
 
 def meter_values(session: Session, payload: Payload) -> Answer:
@@ -79,13 +91,12 @@ def meter_values(session: Session, payload: Payload) -> Answer:
     transaction_id = str(told) if isinstance(told, int) and told > 0 else ""
     read = partial(codec.meter_values, payload.get("meterValue"), session.now())
     session.measured(int(payload.get("connectorId") or 0), read, transaction_id)
+    cost_display.moved_on(session, transaction_id)
     return {}
 
 
 def data_transfer(session: Session, payload: Payload) -> Answer:
-    """Vendors' own messages: kept in the message log, known to nobody."""
-    session.count("data_transfer")
-    return {"status": "UnknownVendorId"}
+    return vendors.answer(session, payload)
 
 
 def firmware_status(session: Session, payload: Payload) -> Answer:
@@ -133,6 +144,10 @@ HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
 
 def set_profile(profile: ChargingProfile) -> tuple[str, Payload]:
     return codec.set_profile(profile)
+
+
+def running_cost(transaction_id: str, total: float, at: datetime) -> tuple[str, Payload]:
+    return cost.running_cost(transaction_id, total, at)
 
 
 async def configure_meters(session: Session) -> None:

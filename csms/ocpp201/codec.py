@@ -88,10 +88,13 @@ def meter_values(entries: object, received: datetime) -> tuple[MeterValue, ...]:
 
 def _meter_value(entry: Mapping[str, Any], received: datetime) -> MeterValue:
     quantities: list[Quantity] = []
+    signed: list[Mapping[str, Any]] = []
     context = ""
     for sampled in entry.get("sampledValue") or ():
         if not isinstance(sampled, dict):
             continue
+        if isinstance(sampled.get("signedMeterValue"), dict):
+            signed.append(sampled)
         try:
             value = float(sampled["value"])
         except (KeyError, TypeError, ValueError):
@@ -108,7 +111,7 @@ def _meter_value(entry: Mapping[str, Any], received: datetime) -> MeterValue:
         quantities.append(
             (sampled.get("measurand") or _REGISTER, sampled.get("phase") or "", value, sampled.get("location") or "")
         )
-    return MeterValue(moment(entry.get("timestamp"), received), tuple(quantities), context)
+    return MeterValue(moment(entry.get("timestamp"), received), tuple(quantities), context, tuple(signed))
 
 
 def event(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
@@ -125,13 +128,8 @@ def event(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
         kind=kind,
         transaction_id=str(info.get("transactionId", ""))[:64],
         moment=moment(payload.get("timestamp"), received),
-        content_key=content_key(
-            info.get("transactionId"),
-            kind.value,
-            payload.get("seqNo"),
-            payload.get("timestamp"),
-            payload.get("triggerReason"),
-        ),
+        # All that was said, but for whether it is said late: sent again, it is the same event (E04.FR.03).
+        content_key=content_key({k: v for k, v in payload.items() if k != "offline"}),
         evse=_whole(evse.get("id")),
         connector=_whole(evse.get("connectorId")) or 1,
         token=token(told) if isinstance(told, dict) else None,
@@ -146,14 +144,13 @@ def event(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
         phases_used=_whole(payload.get("numberOfPhasesUsed")),
         payload=payload,
         received=received,
+        told=_text(payload, "timestamp")[:64],
     )
 
 
 def _register(values: Sequence[MeterValue], kind: Kind) -> float | None:
-    """The register at the begin of a Started, at the end of an Ended; elsewhere each value stands for itself."""
+    """The register at the begin of a Started, at the end of an Ended; elsewhere the newest there is."""
     wanted = {Kind.STARTED: "Transaction.Begin", Kind.ENDED: "Transaction.End"}.get(kind)
-    if wanted is None:
-        return None
     found = [(v.context == wanted, v.moment.at, v.register_wh()) for v in values]
     found = [f for f in found if f[2] is not None]
     if not found:
@@ -235,6 +232,8 @@ def capabilities(reported: Sequence[ReportedVariable]) -> dict[str, Any]:
             found["max_periods"] = int(number)
         elif name == ("smartchargingctrlr", "rateunit") and rate_unit(v.value):
             found["rate_unit"] = rate_unit(v.value)
+        elif name == ("tariffcostctrlr", "enabled") and v.variable_instance.lower() in ("cost", "tariff"):
+            found[f"shows_{v.variable_instance.lower()}"] = v.value.strip().lower() == "true"
         elif v.component.lower() == "evse" and v.evse > 0:
             found["connectors"] = max(found.get("connectors", 0), v.evse)
     return found
@@ -253,13 +252,20 @@ def rate_unit(value: str) -> str:
 # ---------------------------------------------------------------------- what we answer
 
 
-def verdict(said: Verdict) -> dict[str, Any]:
+def verdict(said: Verdict, message: str = "") -> dict[str, Any]:
+    """What we say to a token; `message` is for its owner, on the display."""
     info: dict[str, Any] = {"status": _VERDICTS.get(said.status, "Invalid")}
+    if message and said.accepted:
+        info["personalMessage"] = words(message)
     if said.group:
         info["groupIdToken"] = {"idToken": said.group, "type": "Central"}
     if said.expires_at is not None:
         info["cacheExpiryDateTime"] = iso(said.expires_at)
     return info
+
+
+def words(message: str) -> dict[str, Any]:
+    return {"format": "UTF8", "content": message[:512]}
 
 
 def iso(at: datetime) -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 
+from csms import cost_display, vendors
 from csms.ledger import transaction_ended as ended
 from csms.ledger import transaction_started as started
 from csms.ledger import transaction_updated as updated
-from csms.ocpp201 import access, codec, firmware
+from csms.ocpp201 import access, codec, display, firmware, reporting
 from csms.profiles import ChargingProfile
 from csms.schemas import V201
 from csms.session import Session
-from csms.vocabulary import Kind, ReportedVariable
+from csms.vocabulary import Kind
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +66,30 @@ def status_notification(session: Session, payload: Payload) -> Answer:
 
 
 async def authorize(session: Session, payload: Payload) -> Payload:
-    return {"idTokenInfo": codec.verdict(await session.authorize(codec.token(payload.get("idToken"))))}
+    """The verdict, and the price where the station shows it (I01)."""
+    verdict = await session.authorize(codec.token(payload.get("idToken")))
+    message = await cost_display.tariff_for(session) if verdict.accepted else ""
+    return {"idTokenInfo": codec.verdict(verdict, message)}
 
 
 async def transaction_event(session: Session, payload: Payload) -> Payload:
-    """Any event of a transaction; the token it shows is judged in the answer (2.0.1 part 2 E01, C01)."""
+    """Any event of a transaction; the token it shows is judged in the answer (2.0.1 part 2 E01, C01).
+
+    The answer to the last one has what the charge cost (I03); while it goes on, the cost is told besides (I02).
+    """
     report = codec.event(payload, session.now())
     outcome = await session.transaction(_VERBS[report.kind], report)
-    return {"idTokenInfo": codec.verdict(outcome.verdict)} if report.token is not None else {}
+    answer: Payload = {}
+    if report.kind is Kind.ENDED:
+        cost = await cost_display.final(session, outcome)
+        if cost is not None:
+            answer["totalCost"] = cost.rounded
+            answer["updatedPersonalMessage"] = codec.words(cost_display.in_words(outcome.energy_wh, cost))
+    elif report.kind is Kind.UPDATED and not report.offline:
+        cost_display.moved_on(session, outcome.transaction_id, outcome.transaction_pk)
+    if report.token is not None:
+        answer["idTokenInfo"] = codec.verdict(outcome.verdict)
+    return answer
 
 
 def meter_values(session: Session, payload: Payload) -> Answer:
@@ -81,9 +99,7 @@ def meter_values(session: Session, payload: Payload) -> Answer:
 
 
 def data_transfer(session: Session, payload: Payload) -> Answer:
-    """Vendors' own messages: kept in the message log, known to nobody."""
-    session.count("data_transfer")
-    return {"status": "UnknownVendorId"}
+    return vendors.answer(session, payload)
 
 
 def firmware_status(session: Session, payload: Payload) -> Answer:
@@ -104,52 +120,6 @@ def log_status(session: Session, payload: Payload) -> Answer:
 def reservation_status(session: Session, payload: Payload) -> Answer:
     session.told(access.reservation_notice(payload, session.now()))
     return {}
-
-
-def noted(session: Session, payload: Payload) -> Answer:
-    """A notice that needs no more than a place in the message log."""
-    return {}
-
-
-def report(session: Session, payload: Payload) -> Answer:
-    """A part of an inventory. Parts come in order and one by one; each is kept as it comes."""
-    variables = codec.variables(payload)
-    session.reported(variables, codec.capabilities(variables))
-    return {}
-
-
-def monitored_event(session: Session, payload: Payload) -> Answer:
-    session.reported(codec.monitored(payload), {})
-    return {}
-
-
-def charging_needs(session: Session, payload: Payload) -> Answer:
-    """What a car says it needs (ISO 15118); kept beside the EVSE, our own plan decides."""
-    needs = payload.get("chargingNeeds")
-    needs = needs if isinstance(needs, dict) else {}
-    told = {
-        "DepartureTime": needs.get("departureTime"),
-        "RequestedEnergyTransfer": needs.get("requestedEnergyTransfer"),
-        **{
-            k: v
-            for name in ("acChargingParameters", "dcChargingParameters")
-            for k, v in (needs.get(name) or {}).items()
-        },
-    }
-    evse = int(payload.get("evseId") or 0)
-    session.reported(
-        [
-            ReportedVariable(variable=k, value=str(v), component="EVChargingNeeds", evse=evse)
-            for k, v in told.items()
-            if v is not None and not isinstance(v, dict | list)
-        ],
-        {},
-    )
-    return {"status": "Processing"}
-
-
-def charging_schedule(session: Session, payload: Payload) -> Answer:
-    return {"status": "Accepted"}
 
 
 def security_event(session: Session, payload: Payload) -> Answer:
@@ -183,19 +153,10 @@ HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
     "FirmwareStatusNotification": firmware_status,
     "PublishFirmwareStatusNotification": published_firmware_status,
     "LogStatusNotification": log_status,
-    "NotifyReport": report,
-    "NotifyEvent": monitored_event,
-    "NotifyMonitoringReport": noted,
-    "NotifyChargingLimit": noted,
-    "ClearedChargingLimit": noted,
-    "ReportChargingProfiles": noted,
-    "NotifyEVChargingNeeds": charging_needs,
-    "NotifyEVChargingSchedule": charging_schedule,
-    "NotifyCustomerInformation": noted,
-    "NotifyDisplayMessages": noted,
     "ReservationStatusUpdate": reservation_status,
     "SecurityEventNotification": security_event,
     "SignCertificate": sign_certificate,
+    **reporting.HANDLERS,
     "Get15118EVCertificate": no_certificate,
     "GetCertificateStatus": no_certificate_status,
 }
@@ -206,6 +167,10 @@ HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
 
 def set_profile(profile: ChargingProfile) -> tuple[str, Payload]:
     return codec.set_profile(profile)
+
+
+def running_cost(transaction_id: str, total: float, at: datetime) -> tuple[str, Payload]:
+    return display.cost_updated(transaction_id, total)
 
 
 async def configure_meters(session: Session) -> None:
