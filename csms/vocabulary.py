@@ -21,6 +21,8 @@ OLDEST_CREDIBLE = datetime(2015, 1, 1, tzinfo=UTC)
 
 FUTURE_TOLERATED = timedelta(minutes=5)
 
+_REGISTER = "Energy.Active.Import.Register"
+
 Quantity = tuple[str, str, float, str]
 """One sampled value: measurand, phase ("" for none), value in our unit, location ("" is the outlet)."""
 
@@ -31,19 +33,26 @@ class Kind(StrEnum):
     ENDED = "ended"
 
 
+ZONE_STEP_S = 1800
+ZONE_SLACK_S = 90
+FURTHEST_ZONE_S = 14 * 3600
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A time as it counts, and what was wrong with the one that was told ("" for nothing)."""
+    """A time as it counts, what was wrong with the one that was told ("" for nothing), and that one itself."""
 
     at: datetime
     flag: str = ""
+    told: datetime | None = None
 
 
 def moment(told: object, received: datetime) -> Moment:
     """When it happened: as told where that can be, else when we heard of it.
 
-    Without a zone it is taken as UTC. Before 2015 the clock was never set; far ahead of us it is wrong. A time in the
-    past is believed: it may have waited offline.
+    Without a zone it is taken as UTC. Before 2015 the clock was never set; far ahead of us it is wrong, and by whole
+    half hours it tells local time as UTC. A time in the past is believed: it may have waited offline. What is learnt of
+    a station's clock besides is put right by `clocks.Clock`.
     """
     at = read_time(told)
     if at is None:
@@ -52,10 +61,22 @@ def moment(told: object, received: datetime) -> Moment:
     if at.tzinfo is None:
         at, flag = at.replace(tzinfo=UTC), "no_zone"
     if at < OLDEST_CREDIBLE:
-        return Moment(received, "clock_not_set")
+        return Moment(received, "clock_not_set", at)
     if at > received + FUTURE_TOLERATED:
-        return Moment(received, "clock_ahead")
-    return Moment(at if at.tzinfo is UTC else at.astimezone(UTC), flag)
+        ahead_s = (at - received).total_seconds()
+        steps = zone_steps(ahead_s)
+        if steps:
+            return Moment(min(at.astimezone(UTC) - timedelta(seconds=steps * ZONE_STEP_S), received), "zone_error", at)
+        return Moment(received, "clock_ahead", at)
+    at = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return Moment(at, flag, at)
+
+
+def zone_steps(off_s: float) -> int:
+    """By how many half hours a clock is off, if that is all that is wrong with it; else 0."""
+    steps = round(off_s / ZONE_STEP_S)
+    plain = abs(off_s - steps * ZONE_STEP_S) <= ZONE_SLACK_S and abs(off_s) <= FURTHEST_ZONE_S
+    return steps if plain else 0
 
 
 def read_time(told: object) -> datetime | None:
@@ -117,19 +138,35 @@ class MeterValue:
     moment: Moment
     quantities: tuple[Quantity, ...]
     context: str = ""
+    signed: tuple[Mapping[str, Any], ...] = ()  # what the meter signed, letter for letter
 
     def register_wh(self) -> float | None:
-        """The import register over all phases, if it is among the values."""
-        total: float | None = None
-        phases: dict[str, float] = {}
+        """The import register at the outlet over all phases, if it is among the values; at the inlet for want of it."""
+        outlet, inlet = self._registers(at_inlet=False), None
+        if not outlet:
+            inlet = self._registers(at_inlet=True)
+        found = outlet or inlet
+        if not found:
+            return None
+        return found[""] if "" in found else sum(found.values())
+
+    def _registers(self, *, at_inlet: bool) -> dict[str, float]:
+        """By phase, "" for all together. `L1-N` is L1, and a register between two phases is none."""
+        found: dict[str, float] = {}
         for measurand, phase, value, location in self.quantities:
-            if measurand != "Energy.Active.Import.Register" or location in ("Body", "Cable", "EV"):
+            if measurand != _REGISTER or location in ("Body", "Cable", "EV") or (location == "Inlet") != at_inlet:
                 continue
-            if not phase:
-                total = value
-            else:
-                phases[phase] = value
-        return total if total is not None else (sum(phases.values()) if phases else None)
+            if not phase or phase[2:] in ("", "-N"):
+                found[phase[:2]] = value
+        return found
+
+    def oddities(self) -> list[str]:
+        """What is unusual about the register in it, though it can be read."""
+        phases = [q[1] for q in self.quantities if q[0] == _REGISTER]
+        odd = [] if not phases or "" in phases else ["register_per_phase"]
+        if any(p.endswith("-N") for p in phases):
+            odd.append("register_phase_to_neutral")
+        return odd
 
     def soc(self) -> float | None:
         return next((value for measurand, _, value, _ in self.quantities if measurand == "SoC"), None)
@@ -160,6 +197,7 @@ class TransactionReport:
     phases_used: int | None = None
     payload: Mapping[str, Any] = field(default_factory=dict)
     received: datetime | None = None  # when it reached us; `moment` is when it happened
+    told: str = ""  # the time as the station wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +259,29 @@ class Notice:
     received: datetime
     request_id: int | None = None
     locations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateHash:
+    """How OCPP names a certificate: by hashes of its issuer, and its serial number."""
+
+    algorithm: str
+    issuer_name_hash: str
+    issuer_key_hash: str
+    serial: str
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> CertificateHash:
+        names = ("hashAlgorithm", "issuerNameHash", "issuerKeyHash", "serialNumber")
+        return cls(*(str(told.get(name, "")) for name in names))
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "hashAlgorithm": self.algorithm,
+            "issuerNameHash": self.issuer_name_hash,
+            "issuerKeyHash": self.issuer_key_hash,
+            "serialNumber": self.serial,
+        }
 
 
 def content_key(*parts: object) -> str:
