@@ -180,13 +180,13 @@ def expected(token: str, now: datetime) -> Expected | None:
     return Expected(request.pk, part, settings.LOG_UPLOAD_MAX_MB * 1_000_000)
 
 
-def arrived(key: int, part: Path, name: str, now: datetime) -> bool:
+def arrived(key: int, part: Path, digest: str, name: str, now: datetime) -> bool:
     """A whole file is there: keep it as the request's, once. False when another one came before it."""
     stored = part.with_suffix(".log").name
     request = LogRequest.objects.select_related("station").filter(pk=key).first()
     if request is None:
         return False
-    digest, size = _digest(part)
+    size = part.stat().st_size
     otherwise = (
         request.file_name or f"{station_files.safe_name(request.station.identity, 'station')}-{request.kind}.log"
     )
@@ -205,13 +205,13 @@ def arrived(key: int, part: Path, name: str, now: datetime) -> bool:
     return True
 
 
-def _digest(path: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(PORTION):
             digest.update(block)
-            size += len(block)
-    return digest.hexdigest(), size
+    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------- in time

@@ -1,4 +1,4 @@
-"""Secrets are blanked before a frame is kept: passwords, keys, and credentials inside addresses.
+"""Secrets are blanked before a frame is kept: passwords, keys, and credentials and tokens inside addresses.
 
 Pure. The test whether a frame may hold one is a cheap search over its bytes, because every frame passes here.
 """
@@ -10,10 +10,12 @@ from typing import Any
 
 BLANK = "••••••"
 
-_SUSPECT_WORDS = (b"passw", b"authorizationkey", b"secret")
+_SUSPECT_WORDS = (b"passw", b"authorizationkey", b"secret", b"/station-files/")
 _SUSPECT_ADDRESS = re.compile(rb"[a-z]://[^/\"\s@]*@", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"passw|authorizationkey|secret", re.IGNORECASE)
 _ADDRESS = re.compile(r"([a-zA-Z]://)[^/\"\s@]*@")
+_TOKEN = re.compile(r"(/station-files/[a-z]+/)[^/\"\s?]+")
+"""Of an address a station fetches from or brings to: who knows it, may."""
 _VALUE_MEMBERS = ("value", "attributeValue", "attribute_value", "data")
 
 
@@ -29,7 +31,7 @@ def blank(thing: Any) -> Any:
     if isinstance(thing, list):
         return [blank(item) for item in thing]
     if isinstance(thing, str):
-        return _ADDRESS.sub(rf"\1{BLANK}@", thing)
+        return _TOKEN.sub(rf"\1{BLANK}", _ADDRESS.sub(rf"\1{BLANK}@", thing))
     if not isinstance(thing, dict):
         return thing
     secret = _names_a_secret(thing)
