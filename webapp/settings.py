@@ -312,6 +312,17 @@ OCPP_MAX_MESSAGES_PER_S = number("OCPP_MAX_MESSAGES_PER_S", 100)
 OCPP_TLS_CERT = os.environ.get("OCPP_TLS_CERT", "")
 OCPP_TLS_KEY = os.environ.get("OCPP_TLS_KEY", "")
 OCPP_TLS_CLIENT_CA = os.environ.get("OCPP_TLS_CLIENT_CA", "")
+OCPP_LISTENERS = os.environ.get("OCPP_LISTENERS", "")  # instead of OCPP_PORT and OCPP_TLS_*: see csms/listeners.py
+OCPP_LEAST_PROFILE = number("OCPP_LEAST_PROFILE", 1)  # security profile asked of stations for which nothing is set
+OCPP_PASSWORD_GRACE_H = number("OCPP_PASSWORD_GRACE_H", 72)
+OCPP_CA_DIR = Path(os.environ.get("OCPP_CA_DIR") or DATA_DIR / "authority")
+OCPP_CPO_NAME = os.environ.get("OCPP_CPO_NAME", "")
+OCPP_CERTIFICATE_DAYS = number("OCPP_CERTIFICATE_DAYS", 365)
+OCPP_PUBLIC_URL = os.environ.get("OCPP_PUBLIC_URL", "")  # told to stations that move to a higher profile (2.0.1)
+OCPP_CERTIFICATE_PROVIDER = os.environ.get("OCPP_CERTIFICATE_PROVIDER", "")
+OCPP_OCSP_HOSTS = [h.strip().lower() for h in os.environ.get("OCPP_OCSP_HOSTS", "").split(",") if h.strip()]
+SECURITY_EVENT_KEEP_DAYS = number("SECURITY_EVENT_KEEP_DAYS", 400)
+SECURITY_SYSLOG = os.environ.get("SECURITY_SYSLOG", "")  # host:port; security events also go there, as JSON
 
 # Files that stations fetch from the web process or bring to it: firmware and logs (`webapp/station_files.py`).
 STATION_FILES_URL = os.environ.get("STATION_FILES_URL") or (
@@ -342,10 +353,13 @@ UNFOLD: dict[str, Any] = {
 }
 
 LOG_LEVEL = os.environ.get("LOG_LEVEL", "INFO")
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {"format": "%(levelname)s %(name)s: %(message)s"},
+        "security": {"format": "laadplein security: %(message)s"},
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
@@ -353,8 +367,20 @@ LOGGING = {
         "pymodbus": {"level": "CRITICAL"},
         "httpx": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
+        "security": {"level": "INFO"},
         # A line for every tick would drown everything else.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
     },
 }
+if SECURITY_SYSLOG:
+    _host, _, _port = SECURITY_SYSLOG.rpartition(":")
+    if not _port.isdecimal():
+        raise ImproperlyConfigured(f"SECURITY_SYSLOG={SECURITY_SYSLOG!r}: use host:port")
+    LOGGING["handlers"]["syslog"] = {
+        "class": "logging.handlers.SysLogHandler",
+        "formatter": "security",
+        "address": (_host or "localhost", int(_port)),
+        "facility": "authpriv",
+    }
+    LOGGING["loggers"]["security"]["handlers"] = ["syslog"]
