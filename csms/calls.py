@@ -8,8 +8,7 @@ Each raises `bus.StationUnreachable`, `CallRefused` (the station answered with a
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -19,26 +18,42 @@ from django.conf import settings
 from csms import bus, stations
 from csms.models import EVSE, ChargingStation, IdToken, Transaction
 from csms.ocpp16 import access as access16
-from csms.ocpp16 import codec as codec16
 from csms.ocpp16 import firmware as firmware16
 from csms.ocpp201 import access as access201
-from csms.ocpp201 import codec as codec201
 from csms.ocpp201 import firmware as firmware201
+from csms.profiles import ChargingProfile, Kind, Period, Purpose, Schedule, Unit
 from csms.schemas import V16, V201, dialect
+from csms.speaking import ask as _ask
+from csms.speaking import codec_of as _codec
+from csms.speaking import needs_201 as _needs_201
+from csms.speaking import number_of as _number
+from csms.speaking import of as _of
+from csms.speaking import protocol as _protocol
+from csms.speaking import request_id as _request_id
 from csms.vocabulary import ListEntry
 
-_CODECS: dict[str, ModuleType] = {V16: codec16, V201: codec201}
 _ACCESS: dict[str, ModuleType] = {V16: access16, V201: access201}
 _FIRMWARE: dict[str, ModuleType] = {V16: firmware16, V201: firmware201}
 LONGEST_SCHEDULE_S = 7 * 24 * 3600
 LOGS = ("diagnostics", "security")
+REMOTE_START_ID = 300
+MOST_IN_ONE_GET = 20
 
 
-def remote_start(evse: EVSE, id_token: IdToken) -> dict[str, Any]:
-    """Start a charge on this EVSE in the name of this token."""
+def remote_start(
+    evse: EVSE, id_token: IdToken, limit_a: float | None = None, duration_s: int | None = None
+) -> dict[str, Any]:
+    """Start a charge on this EVSE in the name of this token; with a limit in amps per phase from its first moment."""
     station = evse.station
-    codec = _codec(station)
-    return _ask(station, codec.remote_start(evse.number, id_token.value, id_token.type, secrets.randbelow(2**31 - 1)))
+    number = _request_id(None)
+    profile = None
+    if limit_a is not None:
+        if not 0 <= limit_a <= station.max_a:
+            raise bus.CallNotValid(f"limit_a: 0 to {station.max_a:g} A")
+        schedule = Schedule(Unit.A, (Period(0, limit_a),), duration_s=duration_s)
+        profile = ChargingProfile(REMOTE_START_ID, Purpose.TX, 0, Kind.RELATIVE, schedule, evse=evse.number)
+    token = (id_token.value, id_token.type, id_token.group)
+    return _ask(station, _codec(station).remote_start(evse.number, *token, number, profile))
 
 
 def remote_stop(transaction: Transaction) -> dict[str, Any]:
@@ -81,7 +96,15 @@ def get_variables(station: ChargingStation, names: Sequence[str] | None) -> dict
 
     The answer has `variables`, a list of component, variable, value and read_only; and `unknown`, a list of names.
     """
-    return _ask(station, _codec(station).get_variables(names))
+    codec = _codec(station)
+    portions = (
+        [list(names[i : i + MOST_IN_ONE_GET]) for i in range(0, len(names), MOST_IN_ONE_GET)] if names else [None]
+    )
+    answers = [_ask(station, codec.get_variables(portion)) for portion in portions]
+    together = answers[0]
+    for more in answers[1:]:
+        together = {**together, **{k: [*together[k], *more[k]] for k in ("variables", "unknown")}}
+    return together
 
 
 def set_variable(
@@ -96,7 +119,7 @@ def set_variable(
 def request_report(station: ChargingStation) -> dict[str, Any]:
     """Have everything the station knows of itself read anew. In 2.0.1 it comes later, part by part, as NotifyReport."""
     codec = _codec(station)
-    action, payload = codec.request_report(secrets.randbelow(2**31 - 1))
+    action, payload = codec.request_report(_request_id(None))
     result = bus.request(station.identity, action, payload, settings.OCPP_CALL_TIMEOUT_S)
     if action == "GetConfiguration":
         stations.reported(station.pk, codec.variables(result), datetime.now(UTC))
@@ -256,50 +279,3 @@ def send(station: ChargingStation, action: str, payload: Mapping[str, Any]) -> d
     if fault is not None:
         raise bus.CallNotValid(fault)
     return bus.request(station.identity, action, dict(payload), settings.OCPP_CALL_TIMEOUT_S)
-
-
-def _codec(station: ChargingStation) -> ModuleType:
-    return _CODECS[_protocol(station)]
-
-
-def _protocol(station: ChargingStation) -> str:
-    """Of the present connection: the version belongs to it, not to the station."""
-    at = bus.holder(station.identity)
-    if at is None or at.protocol not in _CODECS:
-        raise bus.StationUnreachable(station.identity)
-    return at.protocol
-
-
-def _of(blocks: Mapping[str, ModuleType], station: ChargingStation) -> ModuleType:
-    """The codec of one functional block, in the station's present dialect."""
-    return blocks[_protocol(station)]
-
-
-def _needs_201(station: ChargingStation, what: str) -> None:
-    if _protocol(station) != V201:
-        raise bus.CallNotValid(f"OCPP 1.6, which this station speaks now, has no {what}")
-
-
-def _request_id(given: int | None) -> int:
-    return given if given is not None else secrets.randbelow(2**31 - 1)
-
-
-def _ask(
-    station: ChargingStation,
-    call: tuple[str, dict[str, Any]],
-    read: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    action, payload = call
-    result = bus.request(station.identity, action, payload, settings.OCPP_CALL_TIMEOUT_S)
-    if read is not None:
-        return read(result)
-    answered: dict[str, Any] = _codec(station).answered(action, result)
-    return answered
-
-
-def _number(station: ChargingStation, evse: EVSE | None) -> int | None:
-    if evse is None:
-        return None
-    if evse.station_id != station.pk:
-        raise bus.CallNotValid("evse: it belongs to another station")
-    return evse.number

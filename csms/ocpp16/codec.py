@@ -230,8 +230,18 @@ def iso(at: datetime) -> str:
 # ---------------------------------------------------------------------- what we ask
 
 
-def remote_start(evse: int, value: str, token_type: str, remote_start_id: int) -> Call:
-    return "RemoteStartTransaction", {"connectorId": evse, "idTag": value}
+def remote_start(
+    evse: int,
+    value: str,
+    token_type: str,
+    group: str,
+    remote_start_id: int,
+    profile: ChargingProfile | None = None,
+) -> Call:
+    payload: dict[str, Any] = {"connectorId": evse, "idTag": value}
+    if profile is not None:
+        payload["chargingProfile"] = _profile(profile)
+    return "RemoteStartTransaction", payload
 
 
 def remote_stop(transaction_id: str) -> Call:
@@ -251,12 +261,12 @@ def change_availability(operative: bool, evse: int | None) -> Call:
 
 
 def trigger(message: str, evse: int | None, connector: int | None = None) -> Call:
-    if message not in _TRIGGERS:
-        return "ExtendedTriggerMessage", {"requestedMessage": message}
+    """What core does not name goes by the security extension's own message; 2.0.1's name for a message is taken too."""
+    message = "SignChargePointCertificate" if message == "SignChargingStationCertificate" else message
     payload: dict[str, Any] = {"requestedMessage": message}
     if evse is not None:
         payload["connectorId"] = evse
-    return "TriggerMessage", payload
+    return "TriggerMessage" if message in _TRIGGERS else "ExtendedTriggerMessage", payload
 
 
 def get_variables(names: Sequence[str] | None) -> Call:
@@ -297,6 +307,10 @@ def data_transfer(vendor_id: str, message_id: str, data: str) -> Call:
 
 
 def set_profile(profile: ChargingProfile) -> Call:
+    return "SetChargingProfile", {"connectorId": profile.evse, "csChargingProfiles": _profile(profile)}
+
+
+def _profile(profile: ChargingProfile) -> dict[str, Any]:
     """A charging profile as 1.6 writes it: one decimal, rounded down."""
     schedule: dict[str, Any] = {}
     if profile.schedule.duration_s is not None:
@@ -318,7 +332,7 @@ def set_profile(profile: ChargingProfile) -> Call:
         "chargingProfileKind": str(profile.kind),
         "chargingSchedule": schedule,
     }
-    return "SetChargingProfile", {"connectorId": profile.evse, "csChargingProfiles": body}
+    return body
 
 
 def one_decimal(value: float) -> float:

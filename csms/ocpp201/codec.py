@@ -46,7 +46,6 @@ _PURPOSES = {
 }
 _VERDICTS = {"accepted": "Accepted", "blocked": "Blocked", "expired": "Expired", "invalid": "Invalid"}
 _KINDS = {"started": Kind.STARTED, "updated": Kind.UPDATED, "ended": Kind.ENDED}
-_MOST_IN_ONE_GET = 20
 
 
 # ---------------------------------------------------------------------- what the station tells
@@ -128,7 +127,7 @@ def event(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
         kind=kind,
         transaction_id=str(info.get("transactionId", ""))[:64],
         moment=moment(payload.get("timestamp"), received),
-        # All that was said, but for whether it is said late: sent again, it is the same event (E04.FR.03).
+        # All that was said, but for whether it is said late: sent again, it is the same event.
         content_key=content_key({k: v for k, v in payload.items() if k != "offline"}),
         evse=_whole(evse.get("id")),
         connector=_whole(evse.get("connectorId")) or 1,
@@ -275,12 +274,25 @@ def iso(at: datetime) -> str:
 # ---------------------------------------------------------------------- what we ask
 
 
-def remote_start(evse: int, value: str, token_type: str, remote_start_id: int) -> Call:
-    return "RequestStartTransaction", {
+def remote_start(
+    evse: int,
+    value: str,
+    token_type: str,
+    group: str,
+    remote_start_id: int,
+    profile: ChargingProfile | None = None,
+) -> Call:
+    """With the group, whoever belongs to it may stop the charge again, even offline (F01)."""
+    payload: dict[str, Any] = {
         "evseId": evse,
         "remoteStartId": remote_start_id,
         "idToken": {"idToken": value, "type": token_type or "Central"},
     }
+    if group:
+        payload["groupIdToken"] = {"idToken": group, "type": "Central"}
+    if profile is not None:
+        payload["chargingProfile"] = _profile(profile)
+    return "RequestStartTransaction", payload
 
 
 def remote_stop(transaction_id: str) -> Call:
@@ -306,7 +318,7 @@ def change_availability(operative: bool, evse: int | None) -> Call:
 
 
 def trigger(message: str, evse: int | None, connector: int | None = None) -> Call:
-    payload: dict[str, Any] = {"requestedMessage": message}
+    payload: dict[str, Any] = {"requestedMessage": _TRIGGERS.get(message, message)}
     if evse is not None:
         payload["evse"] = {"id": evse}
         if connector is not None or message == "StatusNotification":
@@ -314,10 +326,16 @@ def trigger(message: str, evse: int | None, connector: int | None = None) -> Cal
     return "TriggerMessage", payload
 
 
+_TRIGGERS = {
+    "DiagnosticsStatusNotification": "LogStatusNotification",
+    "SignChargePointCertificate": "SignChargingStationCertificate",
+}
+"""What 1.6 calls by another name."""
+
+
 def get_variables(names: Sequence[str] | None) -> Call:
     """Names are `Component.Variable`; none asks for those that matter to charging."""
-    wanted = list(names or _OF_INTEREST)[:_MOST_IN_ONE_GET]
-    return "GetVariables", {"getVariableData": [_place(name) for name in wanted]}
+    return "GetVariables", {"getVariableData": [_place(name) for name in names or _OF_INTEREST]}
 
 
 _OF_INTEREST = (
@@ -372,6 +390,10 @@ def data_transfer(vendor_id: str, message_id: str, data: str) -> Call:
 
 
 def set_profile(profile: ChargingProfile) -> Call:
+    return "SetChargingProfile", {"evseId": profile.evse, "chargingProfile": _profile(profile)}
+
+
+def _profile(profile: ChargingProfile) -> dict[str, Any]:
     """A charging profile as 2.0.1 writes it: one decimal, rounded down."""
     schedule: dict[str, Any] = {"id": profile.id}
     if profile.schedule.start is not None:
@@ -393,7 +415,7 @@ def set_profile(profile: ChargingProfile) -> Call:
     }
     if profile.transaction_id is not None:
         body["transactionId"] = profile.transaction_id
-    return "SetChargingProfile", {"evseId": profile.evse, "chargingProfile": body}
+    return body
 
 
 def one_decimal(value: float) -> float:
