@@ -20,9 +20,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 
-from csms import announcing
+from csms import announcing, bulk
 from csms.models import OcppMessage
 from csms.redaction import BLANK, blank, may_hold_a_secret
 
@@ -32,7 +32,7 @@ BATCH = 500
 CAPACITY = 20_000
 FRAMES_KEPT_WAITING = 20_000
 FRAMES_A_BATCH = 1_000
-FRAMES_PAUSE_S = 0.1
+PAUSE_S = 0.1
 LONGEST_FRAME = 65_536
 
 T = TypeVar("T")
@@ -58,23 +58,28 @@ class Frame(NamedTuple):
     raw: bytes
     repairs: str
 
-    def row(self) -> OcppMessage:
-        """Without secrets, and cut where it is longer than its column."""
-        payload, raw = self.payload, self.raw[:LONGEST_FRAME].decode("utf-8", "replace").replace("\x00", "")
-        if may_hold_a_secret(self.raw):
+    def row(self) -> tuple[Any, ...]:
+        """In the order of `FRAME_FIELDS`, without secrets, and cut where it is longer than its column."""
+        payload, raw = self.payload, self.raw
+        if may_hold_a_secret(raw):
             payload = blank(payload)
-            raw = _blank_frame(self.raw)
-        return OcppMessage(
-            station_id=self.station_pk,
-            at=self.at,
-            direction=self.direction,
-            kind=self.kind,
-            message_id=self.message_id[:64],
-            action=self.action[:64],
-            payload=payload,
-            raw=raw,
-            repairs=self.repairs[:200],
+            text = _blank_frame(raw)
+        else:
+            text = raw[:LONGEST_FRAME].decode("utf-8", "replace").replace("\x00", "")
+        return (
+            self.station_pk,
+            self.at,
+            self.direction,
+            self.kind,
+            self.message_id[:64].replace("\x00", ""),
+            self.action[:64].replace("\x00", ""),
+            payload,
+            text,
+            self.repairs[:200],
         )
+
+
+FRAME_FIELDS = ("station", "at", "direction", "kind", "message_id", "action", "payload", "raw", "repairs")
 
 
 @dataclass(slots=True)
@@ -131,13 +136,15 @@ class Writer:
             log.warning("the database is behind; a note was dropped")
 
     def fold(self, verb: Fold, key: Hashable, item: Any) -> None:
-        """Facts about one thing: `verb(key, items)` is called once a batch with all of them, in order."""
+        """Facts about one thing: `verb(key, items)` is called once a batch with all of them, in order.
+
+        Nobody waits for it, so the writer is not woken: it comes by itself every `PAUSE_S`, and has more of them then.
+        """
         with self._something:
             if self._folded >= self._capacity:
                 return
             self._folded += 1
             self._folds.setdefault((verb, key), []).append(item)
-            self._something.notify()
 
     def keep(self, frame: Frame) -> None:
         """Keep a frame in the message log, if there is room. The writer looks here by itself."""
@@ -167,8 +174,8 @@ class Writer:
 
     def _next(self) -> _Batch:
         with self._something:
-            if not self._waiting and not self._folds and not self._stopping:
-                self._something.wait(FRAMES_PAUSE_S)
+            if not self._waiting and not self._stopping:
+                self._something.wait(PAUSE_S)
             jobs = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             folds, self._folds = self._folds, {}
             self._folded = 0
@@ -260,12 +267,24 @@ class Writer:
         if not frames:
             return
         try:
-            OcppMessage.objects.bulk_create([f.row() for f in frames])
-        except DatabaseError as error:
+            bulk.insert(OcppMessage, FRAME_FIELDS, [f.row() for f in frames])
+        except (OperationalError, InterfaceError) as error:
             log.warning("%d frames were not kept: %s", len(frames), error)
             connection.close()
-        except Exception:
-            log.exception("%d frames were not kept", len(frames))
+        except Exception as error:
+            log.warning("%d frames could not be kept together: %s", len(frames), error)
+            self._write_frames_alone(frames)
+
+    @staticmethod
+    def _write_frames_alone(frames: list[Frame]) -> None:
+        """One of them is odd, or its station is gone: the others are kept."""
+        lost = 0
+        for frame in frames:
+            try:
+                bulk.insert(OcppMessage, FRAME_FIELDS, [frame.row()])
+            except Exception:
+                lost += 1
+        log.warning("%d of %d frames were not kept", lost, len(frames))
 
 
 def _blank_frame(raw: bytes) -> str:
