@@ -25,6 +25,7 @@ class Variable:
     unit: str | None = None
     obeyed: Callable[[str], None] | None = None
     reboot: bool = False
+    most: int | None = None
 
 
 def factory_variables(station: SimulatedStation) -> dict[Place, Variable]:
@@ -94,6 +95,16 @@ def factory_variables(station: SimulatedStation) -> dict[Place, Variable]:
         ("DeviceDataCtrlr", 0, "ItemsPerMessage", "GetVariables"): fixed(50, "integer"),
         ("DeviceDataCtrlr", 0, "ItemsPerMessage", "GetReport"): fixed(50, "integer"),
         ("DeviceDataCtrlr", 0, "BytesPerMessage", "GetVariables"): fixed(65_536, "integer"),
+        ("LocalAuthListCtrlr", 0, "Available", ""): fixed(True, "boolean"),
+        ("LocalAuthListCtrlr", 0, "Enabled", ""): boolean(True),
+        ("LocalAuthListCtrlr", 0, "Entries", ""): Variable(
+            "0", "ReadOnly", "integer", most=station.chores.most_entries
+        ),
+        ("LocalAuthListCtrlr", 0, "ItemsPerMessage", ""): fixed(station.chores.most_items, "integer"),
+        ("LocalAuthListCtrlr", 0, "BytesPerMessage", ""): fixed(16_384, "integer"),
+        ("ReservationCtrlr", 0, "Available", ""): fixed(True, "boolean"),
+        ("ReservationCtrlr", 0, "Enabled", ""): boolean(True),
+        ("OCPPCommCtrlr", 0, "FileTransferProtocols", ""): fixed("HTTP,HTTPS", "MemberList"),
         ("ClockCtrlr", 0, "DateTime", ""): fixed("", "dateTime"),
         ("SecurityCtrlr", 0, "SecurityProfile", ""): fixed(1, "integer"),
         ("SecurityCtrlr", 0, "OrganizationName", ""): Variable("Simulated", "ReadWrite"),
@@ -167,6 +178,7 @@ def report(model: dict[Place, Variable], only: Callable[[Place, Variable], bool]
                 "variable_characteristics": {
                     "data_type": variable.data_type,
                     "unit": variable.unit,
+                    "max_limit": variable.most,
                     "supports_monitoring": False,
                 },
             }

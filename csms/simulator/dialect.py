@@ -88,6 +88,18 @@ class Dialect(ChargePoint):
         raise NotImplementedError
 
     @staticmethod
+    def tell_reservation(station: SimulatedStation, number: int, word: str) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def tell_firmware(station: SimulatedStation, word: str, request_id: int | None) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def tell_log(station: SimulatedStation, word: str, request_id: int | None) -> None:
+        raise NotImplementedError
+
+    @staticmethod
     def tell_started(station: SimulatedStation, outlet: Outlet, charge: Charge) -> None:
         raise NotImplementedError
 

@@ -179,6 +179,7 @@ class Link:
         self.accepted.set()
         box.tell_whole_status()
         station.repeat_status(None)
+        station.chores.booted()
         beat = asyncio.create_task(self._beat())
         try:
             while True:

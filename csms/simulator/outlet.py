@@ -49,6 +49,7 @@ class Charge:
     seq_no: int = 0
     remote_start_id: int | None = None
     remote: bool = False
+    reservation_id: int | None = None
     authorized: bool = True
     stop_reason: str = ""
     ended_at: datetime | None = None

@@ -29,6 +29,7 @@ from csms.profiles import (
     limit_at,
 )
 from csms.simulator.car import Car
+from csms.simulator.chores import Chores
 from csms.simulator.dialect import Dialect
 from csms.simulator.link import Link
 from csms.simulator.metering import MEASURANDS
@@ -120,6 +121,7 @@ class SimulatedStation:
         self.received: deque[Received] = deque(maxlen=10_000)
         self.boot_reason = "PowerUp"
         self.reset_when_idle = False
+        self.chores = Chores(self)
         self.settings = self.dialect.factory_settings(self)
         self._link = Link(self)
         self._afterthoughts: list[Callable[[], None]] = []
@@ -163,6 +165,8 @@ class SimulatedStation:
                 return "ConcurrentTx"
             self.stop(outlet, "Local", "StopAuthorized")
             return "Accepted"
+        if self.chores.turns_away(evse, id_token):
+            return "Reserved"
         status = await self._authorize(id_token, id_token_type)
         if status == "Accepted" and outlet.charge is None:
             outlet.badge = Badge(id_token, id_token_type, self.clock())
@@ -246,6 +250,7 @@ class SimulatedStation:
             number=self._charges,
             remote_start_id=badge.remote_start_id,
             remote=badge.remote,
+            reservation_id=self.chores.use(outlet.number, badge.id_token),
         )
         outlet.charge, outlet.finished = charge, False
         if self.meter_interval_s > 0:
@@ -359,6 +364,7 @@ class SimulatedStation:
         else:
             candidates = sorted(self.outlets.values(), key=lambda o: o.car is None)
         free = [o for o in candidates if o.charge is None and o.badge is None and o.operative and not o.error]
+        free = [o for o in free if not self.chores.turns_away(o.number, token)]
         if not free:
             return None
         outlet = free[0]
@@ -387,6 +393,13 @@ class SimulatedStation:
             self._link.reboot()
 
         self.later(reboot)
+
+    def install_firmware(self, version: str) -> None:
+        """Restart with another version."""
+        self.firmware = version
+        self.settings = self.dialect.factory_settings(self)
+        self.reset(hard=False, reason="FirmwareUpdate")
+        self.run_afterthoughts()
 
     def unlock(self, evse: int) -> bool:
         outlet = self.outlets.get(evse)
@@ -418,6 +431,7 @@ class SimulatedStation:
         """Live on to `now`: limits, currents, energy, and whatever there is to tell about them."""
         seconds = max((now - self._last_step).total_seconds(), 0.0) if self._last_step else 0.0
         self._last_step = now
+        self.chores.step(now)
         for outlet in self.outlets.values():
             self._forget_old_badge(outlet, now)
             value, phases = self._limit(outlet, Unit.W if self.dc else Unit.A)
@@ -490,8 +504,10 @@ class SimulatedStation:
         if outlet.charge is None:
             if not outlet.operative:
                 return "Unavailable"
+            if outlet.car is None and outlet.badge is None:
+                return "Available" if self.chores.kept_at(outlet.number) is None else "Reserved"
             if outlet.car is None:
-                return "Available" if outlet.badge is None else "Preparing"
+                return "Preparing"
             return "Finishing" if outlet.finished else "Preparing"
         if not outlet.offering:
             return "SuspendedEVSE"
@@ -526,9 +542,12 @@ class SimulatedStation:
 
     async def run(self) -> None:
         """Live until cancelled: tick, connect, reconnect with a growing pause."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tick())
-            tasks.create_task(self._link.keep())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tick())
+                tasks.create_task(self._link.keep())
+        finally:
+            await self.chores.stop()
 
     async def _tick(self) -> None:
         while True:

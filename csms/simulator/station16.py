@@ -12,7 +12,8 @@ from ocpp.v16 import ChargePoint as ChargePoint16
 from ocpp.v16 import call, call_result
 
 from csms.profiles import ChargingProfile, Kind, Period, ProfileNotValid, Purpose, Recurrence, Schedule, Unit
-from csms.simulator.dialect import Dialect, answers, stamp
+from csms.simulator.chores16 import Chores16
+from csms.simulator.dialect import answers, stamp
 from csms.simulator.metering import MEASURANDS, Sample, samples
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ PURPOSES = {
     "TxDefaultProfile": Purpose.TX_DEFAULT,
     "TxProfile": Purpose.TX,
 }
+PROFILES = "Core,SmartCharging,RemoteTrigger,FirmwareManagement,LocalAuthListManagement,Reservation"
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Key:
     reboot: bool = False
 
 
-class Station16(Dialect, ChargePoint16):
+class Station16(Chores16, ChargePoint16):
     """One connection in OCPP 1.6. A connector is an EVSE."""
 
     # --- what it says --------------------------------------------------------------------------------------------
@@ -89,6 +91,7 @@ class Station16(Dialect, ChargePoint16):
                 id_tag=charge.id_token,
                 meter_start=round(charge.meter_start_wh),
                 timestamp=stamp(charge.started_at),
+                reservation_id=charge.reservation_id,
             ),
             lasting=True,
             done=answered,
@@ -184,7 +187,12 @@ class Station16(Dialect, ChargePoint16):
             "StopTransactionOnInvalidId": Key("true", obeyed=truth),
             "StopTxnAlignedData": Key("", obeyed=lambda _: None),
             "StopTxnSampledData": Key("Energy.Active.Import.Register", obeyed=lambda _: None),
-            "SupportedFeatureProfiles": Key("Core,SmartCharging,RemoteTrigger,FirmwareManagement", readonly=True),
+            "SupportedFeatureProfiles": Key(PROFILES, readonly=True),
+            "LocalAuthListEnabled": Key("true", obeyed=truth),
+            "LocalAuthListMaxLength": Key(str(station.chores.most_entries), readonly=True),
+            "SendLocalListMaxLength": Key(str(station.chores.most_items), readonly=True),
+            "ReserveConnectorZeroSupported": Key("true", readonly=True),
+            "SupportedFileTransferProtocols": Key("HTTP,HTTPS", readonly=True),
             "TransactionMessageAttempts": Key("3", obeyed=count),
             "TransactionMessageRetryInterval": Key("1", obeyed=count),
             "UnlockConnectorOnEVSideDisconnect": Key("true", obeyed=truth),
@@ -346,10 +354,6 @@ class Station16(Dialect, ChargePoint16):
     @answers("ClearCache")
     def on_clear_cache(self, **_: Any) -> Any:
         return call_result.ClearCache("Accepted")
-
-    @answers("GetLocalListVersion")
-    def on_get_local_list_version(self, **_: Any) -> Any:
-        return call_result.GetLocalListVersion(-1)  # not supported, 1.6 §5.10
 
 
 def bytes_or_text(value: str) -> str:

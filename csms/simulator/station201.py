@@ -12,7 +12,8 @@ from ocpp.v201 import call, call_result
 
 from csms.profiles import ChargingProfile, Kind, Period, ProfileNotValid, Purpose, Recurrence, Schedule, Unit
 from csms.simulator import devicemodel
-from csms.simulator.dialect import Dialect, answers, stamp
+from csms.simulator.chores201 import Chores201
+from csms.simulator.dialect import answers, stamp
 from csms.simulator.metering import MEASURANDS, Sample, samples
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ STOP_REASONS = {"HardReset": "ImmediateReset", "SoftReset": "ImmediateReset", "U
 REPORT_ITEMS = 20  # of one NotifyReport
 
 
-class Station201(Dialect, ChargePoint201):
+class Station201(Chores201, ChargePoint201):
     """One connection in OCPP 2.0.1. Every EVSE has one connector, numbered 1."""
 
     # --- what it says --------------------------------------------------------------------------------------------
@@ -64,7 +65,8 @@ class Station201(Dialect, ChargePoint201):
 
     @staticmethod
     def tell_status(station: SimulatedStation, outlet: Outlet, word: str) -> None:
-        occupancy = word if word in ("Faulted", "Unavailable") else "Available" if outlet.car is None else "Occupied"
+        told_as_it_is = word in ("Faulted", "Unavailable", "Reserved")
+        occupancy = word if told_as_it_is else "Available" if outlet.car is None else "Occupied"
         if outlet.told.get("occupancy") != occupancy:
             outlet.told["occupancy"] = occupancy
             at = stamp(station.clock())
@@ -389,10 +391,6 @@ class Station201(Dialect, ChargePoint201):
     def on_clear_cache(self, **_: Any) -> Any:
         return call_result.ClearCache("Accepted")
 
-    @answers("GetLocalListVersion")
-    def on_get_local_list_version(self, **_: Any) -> Any:
-        return call_result.GetLocalListVersion(0)
-
 
 def event(
     station: SimulatedStation,
@@ -419,6 +417,7 @@ def event(
         transaction_info=info,
         meter_value=[values] if values is not None and values["sampled_value"] else None,
         offline=not station.online,
+        reservation_id=charge.reservation_id if kind == "Started" else None,
         number_of_phases_used=min(outlet.phases, outlet.car.phases) if outlet.car and not outlet.dc else None,
         evse={"id": outlet.number, "connector_id": 1},
         id_token=id_token,

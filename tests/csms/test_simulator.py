@@ -429,7 +429,7 @@ async def test_unlocking_data_transfer_and_cache_are_answered(protocol: str):
         assert data == {"status": "Accepted", "data": "x"}
         assert (await system.call("DataTransfer", {"vendorId": "other"}))["status"] == "UnknownVendorId"
         assert (await system.call("ClearCache", {}))["status"] == "Accepted"
-        assert str(await system.call("GetDiagnostics", {"location": "ftp://x"})).startswith("error")
+        assert str(await system.call("UnpublishFirmware", {"checksum": "x"})).startswith("error")
 
 
 async def test_clock_aligned_values_come_without_a_charge_too():
