@@ -10,8 +10,11 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
@@ -22,18 +25,25 @@ from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from csms import stations
-from csms.admission import Doorkeeper, Refused, certificate_name, dialect_of, identity_of
+from csms import authority, credentials, security_events, stations
+from csms import listeners as places
+from csms.admission import Came, Doorkeeper, Login, Refused, dialect_of, identity_of, wrong
 from csms.exchange import Exchange
+from csms.listeners import Files, Kind, Listener
 from csms.memory import Memory, StationRecord
+from csms.porch import Porch, standing
 from csms.schemas import V16
-from csms.wire import Wire
+from csms.security_events import Watch
+from csms.showing import Shown, by_proxy, by_tls
+from csms.tls import Wardrobe
 from csms.writer import Writer, WriterFull
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 20.0
 CLOSE_S = 5.0
+LOOK_EVERY_S = 5.0
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP")
 _BODY = b"No station may connect here in this way.\n"
 
 
@@ -43,33 +53,74 @@ class Arrival(NamedTuple):
     record: StationRecord
     offered: bool  # did it offer a sub-protocol at all?
     address: str
+    profile: int
+    certificate: str  # the fingerprint of the one it showed
+
+
+def configured(host: str, port: int) -> list[Listener]:
+    """Where to listen: as `OCPP_LISTENERS` says, else at this one address as the older settings say.
+
+    Raises `ListenerNotValid`.
+    """
+    own = authority.files()
+    if settings.OCPP_LISTENERS:
+        return places.read(settings.OCPP_LISTENERS, own)
+    if not settings.OCPP_TLS_CERT:
+        return [Listener(Kind.LAB if places.is_loopback(host) else Kind.PLAIN, host, port)]
+    key = settings.OCPP_TLS_KEY or settings.OCPP_TLS_CERT
+    ca = settings.OCPP_TLS_CLIENT_CA
+    named = Files(((Path(settings.OCPP_TLS_CERT), Path(key)),), Path(ca) if ca else None)
+    return [Listener(Kind.TLS, host, port, named.certificates, named.client_ca)]
 
 
 class Door:
-    """Lets stations in. `handshake` answers a request, `arrived` hands over who was let in."""
+    """Lets stations in, at every listener. `arrived` hands over who was let in."""
 
     def __init__(self, memory: Memory, writer: Writer, exchange: Exchange) -> None:
-        self.doorkeeper = Doorkeeper(exchange)
+        self.doorkeeper = Doorkeeper(exchange, lambda: memory.revoked)
+        self.porch = Porch()
+        self.watch = Watch(lambda sighting: writer.post(partial(security_events.keep, sighting)))
+        self.listeners: list[Listener] = []
         self._memory = memory
         self._writer = writer
         self._arriving: dict[ServerConnection, Arrival] = {}
         self._servers: list[Server] = []
+        self._wardrobes: list[Wardrobe] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, converse: Callable[[ServerConnection], Awaitable[None]], host: str, port: int) -> None:
-        """Take the address, without letting anyone in yet.
+    async def open(
+        self, converse: Callable[[ServerConnection], Awaitable[None]], listeners: Sequence[Listener]
+    ) -> None:
+        """Take the addresses, without letting anyone in yet.
 
-        Raises `OSError` when the port is taken, and `ssl.SSLError` or `OSError` for a bad certificate.
+        Raises `OSError` when a port is taken, and `ssl.SSLError` or `OSError` for a bad certificate.
         """
-        server = await serve(
+        try:
+            for listener in listeners:
+                self._servers.append(await self._open_one(converse, listener))
+                self.listeners.append(listener)
+        except OSError:
+            await self.shut(1001, "the gateway does not start")
+            raise
+
+    async def _open_one(self, converse: Callable[[ServerConnection], Awaitable[None]], listener: Listener) -> Server:
+        wardrobe = Wardrobe(listener) if listener.speaks_tls else None
+        if wardrobe is not None:
+            self._wardrobes.append(wardrobe)
+        return await serve(
             converse,
-            host,
-            port,
-            ssl=tls_context(),
+            listener.host,
+            listener.port,
+            create_connection=standing(
+                self.porch,
+                lambda: wardrobe.context if wardrobe is not None else None,
+                self._no_handshake,
+                crowded=listener.kind is Kind.PROXY,
+            ),
             select_subprotocol=select_subprotocol,
-            process_request=self.handshake,
+            process_request=partial(self.handshake, listener),
             compression=None,
             max_size=settings.OCPP_MAX_FRAME_BYTES,
-            create_connection=Wire,
             ping_interval=None,  # the gateway pings all in turn; many answer none (Q7), a dead network is found by TCP
             open_timeout=HANDSHAKE_S,
             close_timeout=CLOSE_S,
@@ -77,37 +128,70 @@ class Door:
             logger=logging.getLogger("websockets.server"),
             start_serving=False,
         )
-        self._servers.append(server)
 
     async def start_serving(self) -> None:
-        for server in self._servers:
+        for server, listener in zip(self._servers, self.listeners, strict=True):
             await server.start_serving()
+            log.info("stations may come to %s", replace(listener, port=_port_of(server)))
+        self._tasks.append(asyncio.create_task(self._look_after()))
 
     async def shut(self, code: int, reason: str) -> None:
         """Let nobody in any more, and close every socket that came in."""
+        for task in self._tasks:
+            task.cancel()
         for server in self._servers:
             server.close(code=code, reason=reason)
+        self.porch.clear()
         for server in self._servers:
             await server.wait_closed()
+        self.watch.flush(datetime.max.replace(tzinfo=UTC))
 
     @property
     def port(self) -> int:
         """Of the first listener."""
-        port: int = next(iter(self._servers[0].sockets)).getsockname()[1]
-        return port
+        return self.ports[0]
 
-    def close(self) -> None:
-        self.doorkeeper.close()
+    @property
+    def ports(self) -> list[int]:
+        """Of each listener, in their order."""
+        return [_port_of(server) for server in self._servers]
 
     def arrived(self, connection: ServerConnection) -> Arrival | None:
         """Who came in over this connection; asked once."""
         return self._arriving.pop(connection, None)
 
-    async def handshake(self, connection: ServerConnection, request: Request) -> Response | None:
+    def close(self) -> None:
+        self.doorkeeper.close()
+
+    def certificates_changed(self) -> int:
+        """Take the certificate files as they are now (SIGHUP); how many listeners have new ones."""
+        return sum(wardrobe.look(anyway=True) for wardrobe in self._wardrobes)
+
+    async def _look_after(self) -> None:
+        """Every few seconds: changed certificate files, and counts of what repeats at the door."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for wardrobe in self._wardrobes:
+                wardrobe.look()
+            self.watch.flush(datetime.now(UTC))
+
+    # ------------------------------------------------------------------ one handshake
+
+    async def handshake(self, listener: Listener, connection: ServerConnection, request: Request) -> Response | None:
         """Let a station in (None), or answer with a refusal that tells nothing."""
+        peer = _peer(connection)
+        address, identity = peer, ""
+        record: StationRecord | None = None
         try:
-            record = await self._admit(connection, request)
+            identity = identity_of(request.path)
+            came = self._came(listener, connection, request, peer)
+            address = came.address
+            record = await self._memory.find_station(identity)
+            record, login = await self._admit(record, identity, request, came)
+            fingerprint = came.certificate.fingerprint if came.certificate is not None else ""
         except Refused as refused:
+            if refused.kind:
+                self._see(refused.kind, record, identity, address, refused.detail)
             return _response(refused.status)
         except (DatabaseError, WriterFull) as error:
             log.warning("a station could not be let in: %s", error)
@@ -116,24 +200,52 @@ class Door:
             del request.headers["Connection"]  # some firmware forgets it (Q4)
             request.headers["Connection"] = "Upgrade"
         offered = request.headers.get_all("Sec-WebSocket-Protocol")
-        self._arriving[connection] = Arrival(record, bool(offered), _address(connection))
+        self._arriving[connection] = Arrival(record, bool(offered), address, login.profile, fingerprint)
         return None
 
-    async def _admit(self, connection: ServerConnection, request: Request) -> StationRecord:
-        identity = identity_of(request.path)
-        station = await self._memory.find_station(identity)
-        address = _address(connection)
-        tls = connection.transport.get_extra_info("ssl_object")
+    def _came(self, listener: Listener, connection: ServerConnection, request: Request, peer: str) -> Came:
+        """Where it comes from and what it shows. Headers of a proxy are believed from that proxy alone (H3)."""
+        headers = request.headers
+        if listener.trusts(peer):
+            return _behind_proxy(listener, headers, peer)
+        if listener.kind is Kind.PROXY:
+            raise wrong("HeaderSpoofed", "it is not the proxy, and came to the proxy's door")
+        if listener.speaks_tls:
+            shown = by_tls(connection.transport.get_extra_info("ssl_object"))
+            return Came(listener.kind, peer, True, shown)
+        kind = listener.kind
+        if kind is Kind.LAB and any(name in headers for name in _FORWARDED):
+            kind = Kind.PLAIN  # somebody brought it here from elsewhere: this is no laboratory
+        return Came(kind, peer, False)
+
+    async def _admit(
+        self, station: StationRecord | None, identity: str, request: Request, came: Came
+    ) -> tuple[StationRecord, Login]:
         header = _one(request.headers, "Authorization")
         if station is None:
             full = self._memory.quarantined() >= settings.OCPP_MAX_QUARANTINED
             if not settings.OCPP_ALLOW_UNKNOWN or full:
-                await self.doorkeeper.admit(None, identity, header, address, certificate_name(tls))
-            return await self._quarantine(identity, address)
-        await self.doorkeeper.admit(station, station.identity, header, address, certificate_name(tls))
+                await self.doorkeeper.admit(None, identity, header, came)
+            if came.certificate is not None:
+                self.doorkeeper.check_certificate(came.certificate, identity)
+            elif came.kind is Kind.MUTUAL:
+                raise wrong("CertificateRefused", "none was shown")
+            return await self._quarantine(identity, came.address), Login(0)
+        login = await self.doorkeeper.admit(
+            station, station.identity, header, came, partial(self._memory.refresh_station, station.pk)
+        )
         if station.rejected:
             raise Refused(HTTPStatus.FORBIDDEN)
-        return station
+        self._remember(station, login)
+        return station, login
+
+    def _remember(self, station: StationRecord, login: Login) -> None:
+        """What a login changes: the profile it came with, and the end of the old password."""
+        security = station.security
+        news = login.with_new_password and bool(security.old_password_hash)
+        reached = security.wanted_profile is not None and login.profile >= security.wanted_profile
+        if news or reached or security.seen_profile != login.profile:
+            self._writer.post(partial(credentials.logged_in, station.pk, login.profile, news, station.password_hash))
 
     async def _quarantine(self, identity: str, address: str) -> StationRecord:
         """A station nobody has entered gets a row, and waits there for an operator's word."""
@@ -143,6 +255,37 @@ class Door:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE)
         log.info("unknown station %s waits in quarantine", identity)
         return record
+
+    def _see(self, kind: str, record: StationRecord | None, identity: str, address: str, detail: str) -> None:
+        pk = record.pk if record is not None else None
+        now = datetime.now(UTC)
+        self.watch.see(kind, now, station_pk=pk, identity=identity, address=address, detail=detail)
+
+    def _no_handshake(self, address: str, error: BaseException) -> None:
+        """TLS came to nothing. A certificate that was refused is told; what only looked in is not."""
+        reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or ""
+        if reason:
+            kind = "CertificateRefused" if isinstance(error, ssl.SSLCertVerificationError) else "TlsHandshakeFailed"
+            self._see(kind, None, "", address, str(reason))
+
+
+def _behind_proxy(listener: Listener, headers: Headers, peer: str) -> Came:
+    """The client as its proxy tells: each header must come once, and the nearest address of a list counts."""
+    told = [part.strip() for value in headers.get_all(listener.headers["address"]) for part in value.split(",")]
+    address = peer
+    for hop in reversed([t for t in told if t]):
+        address = hop.strip("[]")[:64]
+        if not listener.trusts(address):
+            break  # further to the left is what the client itself wrote
+    scheme = (_one(headers, listener.headers["scheme"]) or "https").lower()
+    named = headers.get_all(listener.headers["certificate"])
+    if len(named) > 1:
+        raise wrong("HeaderSpoofed", "more than one certificate header")
+    try:
+        shown: Shown | None = by_proxy(named[0] if named else None)
+    except ValueError as error:
+        raise wrong("CertificateRefused", str(error)) from None
+    return Came(Kind.PROXY, address, scheme in ("https", "wss"), shown)
 
 
 def select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -162,20 +305,6 @@ def dialect_name(chosen: str | None) -> str:
     return found[0] if found is not None else V16
 
 
-def tls_context() -> ssl.SSLContext | None:
-    """TLS 1.2 or newer from `OCPP_TLS_*`; with a client CA, certificates of stations are asked for and verified."""
-    if not settings.OCPP_TLS_CERT:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.load_cert_chain(settings.OCPP_TLS_CERT, settings.OCPP_TLS_KEY or None)
-    if settings.OCPP_TLS_CLIENT_CA:
-        context.load_verify_locations(settings.OCPP_TLS_CLIENT_CA)
-        context.verify_mode = ssl.CERT_OPTIONAL  # without one a password is needed; see `Doorkeeper.admit`
-    return context
-
-
 def _response(status: HTTPStatus) -> Response:
     headers = Headers({"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(_BODY))})
     headers["Connection"] = "close"
@@ -189,6 +318,11 @@ def _one(headers: Headers, name: str) -> str | None:
     return values[0] if values else None
 
 
-def _address(connection: ServerConnection) -> str:
+def _port_of(server: Server) -> int:
+    port: int = next(iter(server.sockets)).getsockname()[1]
+    return port
+
+
+def _peer(connection: ServerConnection) -> str:
     peer = connection.remote_address
     return str(peer[0]) if isinstance(peer, tuple) and peer else "unknown"

@@ -14,6 +14,7 @@ import logging
 import socket as sockets
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -24,8 +25,10 @@ from websockets.asyncio.server import ServerConnection
 
 from csms import stations
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
-from csms.door import Door, dialect_name
+from csms.certificates import Desk
+from csms.door import Door, configured, dialect_name
 from csms.exchange import AWAY, Exchange
+from csms.listeners import Listener
 from csms.memory import Memory, StationRecord, read_open_transactions
 from csms.ocpp16 import station as ocpp16
 from csms.ocpp201 import station as ocpp201
@@ -39,6 +42,7 @@ log = logging.getLogger(__name__)
 
 HOLD_EVERY_S = 10.0
 REFRESH_EVERY_S = 30.0
+CERTIFICATES_EVERY_S = 3600.0
 BEAT_ROUND = 20  # seconds in which each socket gets one ping
 DEAD_AFTER_MS = 45_000  # without an acknowledgement of what we sent, the network is gone
 CALLS_AT_ONCE = 1_000
@@ -48,7 +52,7 @@ _SPEAKS: dict[str, Dialect] = {V16: ocpp16, V201: ocpp201}
 class Gateway:
     """One gateway process. `start`, `port`, `stop`."""
 
-    def __init__(self, *, knobs: Knobs | None = None) -> None:
+    def __init__(self, *, knobs: Knobs | None = None, listeners: Sequence[Listener] | None = None) -> None:
         self.name = f"{sockets.gethostname()[:20]}-{uuid.uuid4().hex[:12]}"
         self.knobs = knobs or Knobs(
             heartbeat_s=settings.OCPP_HEARTBEAT_S,
@@ -57,6 +61,7 @@ class Gateway:
             lease_s=settings.LIMIT_LEASE_S,
             messages_per_s=settings.OCPP_MAX_MESSAGES_PER_S,
         )
+        self._listeners = listeners
         self.sessions: dict[str, Session] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,7 +71,10 @@ class Gateway:
     # ------------------------------------------------------------------ start and stop
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> None:
-        """Listen. Raises `OSError` when the port is taken, and `ssl.SSLError` or `OSError` for a bad certificate."""
+        """Listen where the settings say, else at this address.
+
+        Raises `ListenerNotValid`, and `OSError` when a port is taken or a certificate is bad.
+        """
         for name in (V16, V201):
             dialect(name)
         self.exchange = Exchange(
@@ -80,9 +88,10 @@ class Gateway:
         )
         self.memory = Memory()
         self.writer = Writer(self.exchange.publish)
-        self.services = Services(self.memory, self.writer, self.exchange, self.knobs)
         self.door = Door(self.memory, self.writer, self.exchange)
-        await self.door.open(self._converse, host, port)
+        self.desk = Desk(self.memory, self.writer, self.door.watch)
+        self.services = Services(self.memory, self.writer, self.exchange, self.knobs, desk=self.desk)
+        await self.door.open(self._converse, self._listeners or configured(host, port))
         self.writer.start()
         await self.memory.fill()
         await self.exchange.start()
@@ -91,11 +100,19 @@ class Gateway:
             asyncio.create_task(self._every(HOLD_EVERY_S, self._hold)),
             asyncio.create_task(self._every(REFRESH_EVERY_S, self._refresh)),
             asyncio.create_task(self._every(1.0, self._beat)),
+            asyncio.create_task(self._every(CERTIFICATES_EVERY_S, self._certificates)),
         ]
 
     @property
     def port(self) -> int:
         return self.door.port
+
+    @property
+    def ports(self) -> list[int]:
+        return self.door.ports
+
+    async def _certificates(self) -> None:
+        await self.desk.hourly(list(self.sessions.values()))
 
     async def stop(self) -> None:
         """Close every socket with 1001, let go of the stations, and write what waits."""
@@ -133,6 +150,7 @@ class Gateway:
         record = arrival.record
         name = dialect_name(connection.subprotocol)
         session = Session(self.services, record, _SPEAKS[name], connection)
+        session.certificate = arrival.certificate
         if not arrival.offered:
             session.count("no_subprotocol")
         elif connection.subprotocol not in (V16, V201):
@@ -265,6 +283,8 @@ class Gateway:
             return
         if after is None or after.rejected:
             session.spawn(session.connection.close(1008, "this station is not admitted"))
+        elif session.certificate in self.memory.revoked:
+            session.spawn(session.connection.close(1008, "its certificate was revoked"))
         else:
             session.changed(before, after)
 

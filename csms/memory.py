@@ -10,18 +10,36 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import DatabaseError, close_old_connections, connection
 from django.db.models.functions import Upper
 
 from csms.models import EVSE, PHASE_NAMES, ChargingStation, IdToken, Transaction
+from csms.security_models import StationCertificate
 from csms.vocabulary import ShownToken, Verdict
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """How a station may come in (`security_models.StationSecurity`); as it is here: nothing was said of it."""
+
+    least_profile: int | None = None
+    lower_profile: int | None = None
+    lower_until: datetime | None = None
+    wanted_profile: int | None = None
+    seen_profile: int | None = None
+    old_password_hash: str = ""
+    old_password_until: datetime | None = None
+
+
+NOTHING_SAID = Security()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +61,8 @@ class StationRecord:
     firmware_version: str
     capabilities: dict[str, Any]
     evses: dict[int, int] = field(default_factory=dict)  # number → primary key
+    serial_number: str = ""
+    security: Security = NOTHING_SAID
 
     @property
     def accepted(self) -> bool:
@@ -86,12 +106,14 @@ _STATION_FIELDS = (
     "quiet",
     "firmware_version",
     "capabilities",
+    "serial_number",
 )
+_SECURITY_FIELDS = tuple(f"security__{f.name}" for f in fields(Security))
 
 
 def read_stations(**which: Any) -> list[StationRecord]:
     """Stations and their EVSEs, from the database."""
-    rows = list(ChargingStation.objects.filter(**which).values_list(*_STATION_FIELDS))
+    rows = list(ChargingStation.objects.filter(**which).values_list(*_STATION_FIELDS, *_SECURITY_FIELDS))
     evses: dict[int, dict[int, int]] = {}
     of_these = EVSE.objects.filter(station_id__in=[r[0] for r in rows]) if which else EVSE.objects.all()
     for pk, station, number in of_these.values_list("pk", "station_id", "number"):
@@ -113,6 +135,8 @@ def read_stations(**which: Any) -> list[StationRecord]:
             firmware_version=row[12],
             capabilities=row[13] if isinstance(row[13], dict) else {},
             evses=evses.get(row[0], {}),
+            serial_number=row[14],
+            security=Security(row[15], row[16], row[17], row[18], row[19], row[20] or "", row[21]),
         )
         for row in rows
     ]
@@ -128,6 +152,12 @@ def read_tokens(**which: Any) -> dict[tuple[int, str], TokenRecord]:
     }
 
 
+def read_revoked(now: datetime) -> frozenset[str]:
+    """The fingerprints of certificates of ours that are revoked and would be valid still."""
+    revoked = StationCertificate.objects.filter(revoked_at__isnull=False, not_after__gt=now)
+    return frozenset(revoked.values_list("fingerprint", flat=True))
+
+
 def read_open_transactions(station_pk: int) -> dict[int, str]:
     """The transaction that runs on each EVSE of a station."""
     rows = Transaction.objects.filter(station_id=station_pk, ended_at=None, evse__isnull=False).order_by("started_at")
@@ -141,6 +171,7 @@ class Memory:
         self.stations: dict[str, StationRecord] = {}
         self.by_pk: dict[int, StationRecord] = {}
         self.tokens: dict[tuple[int, str], TokenRecord] = {}
+        self.revoked: frozenset[str] = frozenset()
         self._folded: dict[str, list[str]] = {}
         self._reader = ThreadPoolExecutor(1, "reader")
 
@@ -162,6 +193,7 @@ class Memory:
         try:
             stations = await self.read(read_stations)
             tokens = await self.read(read_tokens)
+            self.revoked = await self.read(partial(read_revoked, datetime.now(UTC)))
         except DatabaseError as error:
             log.warning("stations and tokens could not be read again: %s", error)
             return
@@ -176,6 +208,7 @@ class Memory:
         """Read one station anew; None when it is gone."""
         try:
             found = await self.read(lambda: read_stations(pk=pk))
+            self.revoked = await self.read(partial(read_revoked, datetime.now(UTC)))
         except DatabaseError as error:
             log.warning("station %s could not be read again: %s", pk, error)
             return self.by_pk.get(pk)

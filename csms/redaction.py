@@ -10,9 +10,9 @@ from typing import Any
 
 BLANK = "••••••"
 
-_SUSPECT_WORDS = (b"passw", b"authorizationkey", b"secret", b"/station-files/")
+_SUSPECT_WORDS = (b"passw", b"authorizationkey", b"secret", b"/station-files/", b"simpin", b"notifycustomerinformation")
 _SUSPECT_ADDRESS = re.compile(rb"[a-z]://[^/\"\s@]*@", re.IGNORECASE)
-_SECRET_NAME = re.compile(r"passw|authorizationkey|secret", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"passw|authorizationkey|secret|simpin", re.IGNORECASE)
 _ADDRESS = re.compile(r"([a-zA-Z]://)[^/\"\s@]*@")
 _TOKEN = re.compile(r"(/station-files/[a-z]+/)[^/\"\s?]+")
 """Of an address a station fetches from or brings to: who knows it, may."""
@@ -37,7 +37,7 @@ def blank(thing: Any) -> Any:
     secret = _names_a_secret(thing)
     kept: dict[str, Any] = {}
     for name, value in thing.items():
-        if _SECRET_NAME.search(name) or (secret and name in _VALUE_MEMBERS):
+        if _SECRET_NAME.search(name) or (secret and name in _VALUE_MEMBERS) or (name == "key" and "server" in thing):
             kept[name] = BLANK
         elif secret and name == "variableAttribute" and isinstance(value, list):
             kept[name] = [{**a, "value": BLANK} if isinstance(a, dict) and "value" in a else blank(a) for a in value]
@@ -47,7 +47,12 @@ def blank(thing: Any) -> Any:
 
 
 def _names_a_secret(thing: dict[str, Any]) -> bool:
-    """`{"key": "AuthorizationKey", "value": …}` in 1.6, `{"variable": {"name": "BasicAuthPassword"}, …}` in 2.0.1."""
+    """`{"key": "AuthorizationKey", "value": …}` in 1.6, `{"variable": {"name": "BasicAuthPassword"}, …}` in 2.0.1.
+
+    What a station tells of a customer (NotifyCustomerInformation) is nobody's but the customer's.
+    """
+    if "data" in thing and "generatedAt" in thing:
+        return True
     variable = thing.get("variable")
     name = variable.get("name") if isinstance(variable, dict) else None
     return any(isinstance(n, str) and _SECRET_NAME.search(n) for n in (thing.get("key"), name, thing.get("messageId")))

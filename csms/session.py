@@ -71,6 +71,13 @@ class Dialect(Protocol):
     async def ask_boot(self, session: Session) -> None: ...
 
 
+class Desk(Protocol):
+    """Where requests for certificates and security events go (`certificates.py`)."""
+
+    def hear(self, session: Session, payload: Mapping[str, Any]) -> None: ...
+    async def sign(self, session: Session, payload: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Knobs:
     """The gateway's settings, as one session needs them."""
@@ -90,6 +97,7 @@ class Services:
     writer: Writer
     exchange: Exchange
     knobs: Knobs
+    desk: Desk | None = None  # where requests for certificates and security events go
     boots: dict[str, deque[datetime]] = field(default_factory=dict)  # by identity, to see a station boot in circles
 
 
@@ -130,6 +138,7 @@ class Session:
         self.services = services
         self.speaks = speaks
         self.epoch = epoch
+        self.certificate = ""  # the fingerprint of the one it came with
         self.since = self.now()
         self.counters: Counter[str] = Counter()
         self.transactions: dict[int, str] = {}  # the one that runs on each EVSE
@@ -424,6 +433,17 @@ class Session:
         except WriterFull:
             self.count("database_behind")
             return None
+
+    def tell_security(self, payload: Mapping[str, Any]) -> None:
+        """A security event of the station's own."""
+        if self.services.desk is not None:
+            self.services.desk.hear(self, payload)
+
+    async def sign_certificate(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """It asks for a certificate."""
+        if self.services.desk is None:
+            return {"status": "Rejected"}
+        return await self.services.desk.sign(self, payload)
 
     def reported(self, variables: Sequence[ReportedVariable], capabilities: Mapping[str, Any]) -> None:
         """Variables of an inventory or a report, and what they say of the station."""

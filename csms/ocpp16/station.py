@@ -110,15 +110,12 @@ def log_status(session: Session, payload: Payload) -> Answer:
 
 
 def security_event(session: Session, payload: Payload) -> Answer:
-    kind = str(payload.get("type", ""))[:50]
-    session.count(f"security_{kind}")
-    log.warning("%s tells a security event: %s", session.identity, kind)
+    session.tell_security(payload)
     return {}
 
 
-def sign_certificate(session: Session, payload: Payload) -> Answer:
-    """We sign no certificates; the station is told so in the standard's own way."""
-    return {"status": "Rejected"}
+async def sign_certificate(session: Session, payload: Payload) -> Payload:
+    return await session.sign_certificate(payload)
 
 
 HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {

@@ -16,7 +16,7 @@ from csms import cost_display, vendors
 from csms.ledger import transaction_ended as ended
 from csms.ledger import transaction_started as started
 from csms.ledger import transaction_updated as updated
-from csms.ocpp201 import access, codec, display, firmware, reporting
+from csms.ocpp201 import access, codec, contracts, display, firmware, reporting
 from csms.profiles import ChargingProfile
 from csms.schemas import V201
 from csms.session import Session
@@ -68,8 +68,11 @@ def status_notification(session: Session, payload: Payload) -> Answer:
 async def authorize(session: Session, payload: Payload) -> Payload:
     """The verdict, and the price where the station shows it (I01)."""
     verdict = await session.authorize(codec.token(payload.get("idToken")))
+    more: Payload = {}
+    if contracts.shows_a_contract(payload):
+        verdict, more["certificateStatus"] = await contracts.judged(payload, verdict)
     message = await cost_display.tariff_for(session) if verdict.accepted else ""
-    return {"idTokenInfo": codec.verdict(verdict, message)}
+    return {"idTokenInfo": codec.verdict(verdict, message), **more}
 
 
 async def transaction_event(session: Session, payload: Payload) -> Payload:
@@ -123,23 +126,12 @@ def reservation_status(session: Session, payload: Payload) -> Answer:
 
 
 def security_event(session: Session, payload: Payload) -> Answer:
-    kind = str(payload.get("type", ""))[:50]
-    session.count(f"security_{kind}")
-    log.warning("%s tells a security event: %s", session.identity, kind)
+    session.tell_security(payload)
     return {}
 
 
-def sign_certificate(session: Session, payload: Payload) -> Answer:
-    """We sign no certificates; the station is told so in the standard's own way."""
-    return {"status": "Rejected"}
-
-
-def no_certificate(session: Session, payload: Payload) -> Answer:
-    return {"status": "Failed", "exiResponse": ""}
-
-
-def no_certificate_status(session: Session, payload: Payload) -> Answer:
-    return {"status": "Failed"}
+async def sign_certificate(session: Session, payload: Payload) -> Payload:
+    return await session.sign_certificate(payload)
 
 
 HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
@@ -157,8 +149,8 @@ HANDLERS: Mapping[str, Callable[[Session, Payload], Answer]] = {
     "SecurityEventNotification": security_event,
     "SignCertificate": sign_certificate,
     **reporting.HANDLERS,
-    "Get15118EVCertificate": no_certificate,
-    "GetCertificateStatus": no_certificate_status,
+    "Get15118EVCertificate": contracts.ev_certificate,
+    "GetCertificateStatus": contracts.certificate_status,
 }
 
 

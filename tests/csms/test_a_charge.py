@@ -18,7 +18,8 @@ from django.core.management import CommandError, call_command
 
 from csms import bus, calls
 from csms.bus import Want
-from csms.door import tls_context
+from csms.door import configured
+from csms.tls import context_of
 from csms.gateway import Gateway
 from csms.models import EVSE, ChargingStation, IdToken, MeterSample, Transaction, WantedLimit
 from csms.simulator import Car, SimulatedStation
@@ -140,8 +141,8 @@ async def test_a_station_connects_over_tls(settings: Any, tmp_path: Path) -> Non
         async with connect(url, ssl=trust, subprotocols=["ocpp1.6"], additional_headers=headers, proxy=None) as ws:  # type: ignore[list-item]
             await ws.send('[2,"1","Heartbeat",{}]')
             assert "currentTime" in str(await ws.recv())
-    context = tls_context()
-    assert context is not None and context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    context = context_of(configured("127.0.0.1", 0)[0])
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:
