@@ -4,7 +4,8 @@ Pure. Goals and hurry come first, money second. The order of the day:
 
 1. sessions are set right (windows inside the horizon, cars after each other on one EVSE, numbers that are numbers);
 2. if some cars are in a hurry, a program without money finds how early they can be served by class, and fixes that;
-3. the program of `program.py` is solved to its optimum;
+3. the program of `program.py` is solved to its optimum; with many cars their power together is planned first and
+   shared out by a flow (`aggregate.py`), to within a certified gap;
 4. at negative prices it may pay to burn energy in the battery by charging and discharging at once: then, and only
    then, those slots get a yes-or-no and the program is solved again;
 5. the answer is judged by `judge.py`, which shares no code with the program; a plan that breaks a bound is not used;
@@ -18,51 +19,41 @@ zero or full anyway; the rest is what shaving a peak or sharing a circuit asks f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 
 import numpy as np
 
-from smartcharging.engine import judge, plan_rule, rooms
+from smartcharging.engine import aggregate, judge, plan_rule, rooms
+from smartcharging.engine.answer import SHORT_WH, Answer, interval
+from smartcharging.engine.exact import exact
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.program import Program
-from smartcharging.engine.rooms import Integers, Rooms
-from smartcharging.engine.snapshot import BatteryState, Mode
-from smartcharging.engine.solver import NoSolution, Solution, minimise, minimise_either_or
+from smartcharging.engine.rooms import Rooms
+from smartcharging.engine.snapshot import BatteryState
+from smartcharging.engine.solver import NoSolution
 
-HARD_W = 2.0  # a plan that breaks a bound by more is not used
-SHORT_WH = 5.0  # what is missing less than this is not missing
 NOISE_KW = 1e-6
-BOTH_KW = 1e-4
-PRICE_OF_NOTHING = 1e-6
-EITHER_OR_GAP = 1e-4
-STAGE_SHARE = 0.4  # of the time limit, for each of the two extra programs
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a way of planning came to, in kW, before it is judged and explained."""
-
-    status: str
-    session_kw: tuple[Series, ...]
-    battery_kw: Series
-    gap: float | None
-    curtailed_kw: Series | None = None
-    reasons: tuple[str, ...] = ()
-    binding: tuple[str, ...] = ()
+HARD_W = 2.0  # a plan that breaks a bound by more is not used
+LARGE = 100
+"""More cars than this are planned together first (`aggregate.py`), with a certified gap; fewer exactly at once."""
 
 
 def solve(problem: PlanProblem, clock: Callable[[], float] | None = None) -> PlanResult:
     """Plan the horizon. Never raises for what a site may send: what does not add up is noted and planned by rule.
 
-    `clock` (seconds, such as `time.perf_counter`) only serves `solve_s`: the engine has no clock of its own.
+    `clock` (seconds, such as `time.perf_counter`) serves `solve_s` and, with many cars, the time limit as a whole: the
+    engine has no clock of its own.
     """
     began = clock() if clock else 0.0
-    result = _solve(problem)
+
+    def left() -> float:
+        return problem.time_limit_s - (clock() - began if clock else 0.0)
+
+    result = _solve(problem, left)
     return replace(result, solve_s=clock() - began) if clock else result
 
 
-def _solve(problem: PlanProblem) -> PlanResult:
+def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
     notes: list[str] = []
     sessions = set_right(problem, notes)
     battery = plannable_battery(problem.battery, notes)
@@ -71,7 +62,7 @@ def _solve(problem: PlanProblem) -> PlanResult:
     if trouble is None:
         overload_notes(problem, notes)
         try:
-            answer = optimise(problem)
+            answer = optimise(problem, left)
             result, verdict = finish(problem, answer, notes)
             if verdict.worst_w <= HARD_W:
                 return result
@@ -83,6 +74,17 @@ def _solve(problem: PlanProblem) -> PlanResult:
     notes.append(trouble)
     result, _ = finish(problem, rule_answer(problem), notes)
     return result
+
+
+def optimise(problem: PlanProblem, left: Callable[[], float]) -> Answer:
+    """By the quickest way that gives the gap that was asked. Raises `NoSolution`."""
+    program = Program(problem)
+    if program.count > LARGE and problem.relative_gap > 0 and aggregate.applies(program):
+        try:
+            return aggregate.answer(program, problem.relative_gap, left)
+        except NoSolution:
+            pass  # its bounds did not meet in time; the whole program is exact
+    return exact(program, left)
 
 
 def rule_answer(problem: PlanProblem) -> Answer:
@@ -197,178 +199,6 @@ def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
             f"circuit {problem.grid.circuits[n].name}: expected load without cars is up to {most:.1f} kW "
             f"above its limit in {when}"
         )
-
-
-# Optimising
-
-
-def optimise(problem: PlanProblem) -> Answer:
-    program = Program(problem)
-    lp = program.build(program.money)
-    hurry: Solution | None = None
-    if program.fast[program.session].any():
-        hurry = minimise(program.build(program.haste), STAGE_SHARE * problem.time_limit_s)
-        cells = program.part("p")
-        hurried = program.fast[program.session]
-        fixed = np.clip(hurry.values[cells][hurried], 0.0, lp.upper[cells][hurried])
-        lp.lower[cells][hurried] = fixed
-        lp.upper[cells][hurried] = fixed
-    solution = minimise(lp, problem.time_limit_s)
-    values, gap = solution.values, 0.0
-    if problem.battery is not None:
-        charge, discharge = values[program.part("c")], values[program.part("d")]
-        both = (charge > BOTH_KW) & (discharge > BOTH_KW)
-        if both.any():
-            slots = np.flatnonzero(both | (problem.import_eur_per_kwh < 0))
-            pairs = np.column_stack((program.at("c", slots), program.at("d", slots)))
-            bound = solution.bound
-            try:
-                values, better = minimise_either_or(lp, pairs, STAGE_SHARE * problem.time_limit_s, EITHER_OR_GAP)
-                bound = max(bound, better)
-            except NoSolution:
-                pass  # the net of both is still a plan, only not proven best
-            values = one_direction(program, values)
-            reached = float(lp.cost @ values)
-            gap = max(0.0, reached - bound) / max(abs(reached), 1e-9)
-    cells_kw = values[program.part("p")]
-    powers = spread(program, np.where(cells_kw > NOISE_KW, cells_kw, 0.0))
-    battery = values[program.part("c")] - values[program.part("d")] if problem.battery else np.zeros(problem.slots)
-    curtailed = np.zeros(problem.slots)
-    curtailed[program.curtail_slots] = values[program.part("w")]
-    reasons = why_short(program, solution)
-    if hurry is not None:  # what a car in a hurry gets was settled there
-        reasons = [
-            a if fast else b for a, b, fast in zip(why_short(program, hurry), reasons, program.fast, strict=True)
-        ]
-    return Answer(
-        "optimal" if gap <= EITHER_OR_GAP else "feasible",
-        powers,
-        np.where(np.abs(battery) > NOISE_KW, battery, 0.0),
-        gap,
-        curtailed_kw=curtailed,
-        reasons=tuple(reasons),
-        binding=what_binds(program, solution),
-    )
-
-
-def one_direction(program: Program, values: Series) -> Series:
-    """Charge and discharge at once become their net, with the same stored energy: never more load, never infeasible
-    at import; what no longer burns is not imported (or, with no import, is held back or exported)."""
-    battery = program.problem.battery
-    assert battery is not None
-    out = values.copy()
-    charge, discharge = values[program.part("c")], values[program.part("d")]
-    stored = battery.efficiency * charge - discharge / battery.efficiency
-    new_charge = np.maximum(stored, 0) / battery.efficiency
-    new_discharge = np.maximum(-stored, 0) * battery.efficiency
-    less = (charge - discharge) - (new_charge - new_discharge)
-    out[program.part("c")], out[program.part("d")] = new_charge, new_discharge
-    taken = np.minimum(less, out[program.part("x")])
-    out[program.part("x")] -= taken
-    out[program.part("y")] += less - taken
-    return out
-
-
-def spread(program: Program, cells: Series) -> tuple[Series, ...]:
-    """Cells as one row of slots per session."""
-    dense = np.zeros((program.count, program.slots))
-    dense[program.session, program.slot] = cells
-    return tuple(dense)
-
-
-# Explaining
-
-
-def what_binds(program: Program, solution: Solution) -> tuple[str, ...]:
-    """Names of the constraints where more room would change the plan."""
-    names: dict[str, None] = {}
-    above = 0
-    for rows in program.constraints:
-        if not rows.equal:
-            active = np.flatnonzero(np.abs(solution.row_price[above : above + rows.count]) > PRICE_OF_NOTHING)
-            if rows.label_of is not None:
-                names.update(dict.fromkeys(rows.label[k] for k in np.unique(rows.label_of[active])))
-            elif active.size:
-                names[rows.name] = None
-        above += rows.count
-    called, called_in = program.import_names
-    full = np.abs(solution.upper_price[program.part("x")]) > PRICE_OF_NOTHING
-    names.update(dict.fromkeys(called[k] for k in np.unique(called_in[full])))
-    if (np.abs(solution.upper_price[program.part("y")]) > PRICE_OF_NOTHING).any():
-        names["export_limit"] = None
-    return tuple(names)
-
-
-def why_short(program: Program, solution: Solution) -> list[str]:
-    """For each session the cause of its shortfall; empty where it has none."""
-    values = solution.values
-    short = values[program.part("u")]
-    reasons = [""] * program.count
-    missing = short * 1000 > SHORT_WH
-    if not missing.any():
-        return reasons
-    capacity = np.bincount(program.session, program.cell_max_kw, minlength=program.count)
-    by_time = np.maximum(program.wanted_kwh - capacity * program.efficiency * program.slot_h, 0.0)
-    names, weighed, first, last = _holding_back(program, solution)
-    for i in np.flatnonzero(missing):
-        session = program.problem.sessions[i]
-        if session.max_w <= 0:
-            reasons[i] = "power"
-        elif short[i] - by_time[i] <= max(SHORT_WH / 1000, 0.01 * short[i]):
-            reasons[i] = "time"
-        elif session.mode is Mode.SURPLUS:
-            reasons[i] = "surplus"
-        elif weighed[i].any():
-            k = int(weighed[i].argmax())
-            reasons[i] = f"{names[k]}@{interval(program.problem, int(first[i, k]), int(last[i, k]) + 1)}"
-        else:
-            reasons[i] = "value"
-    return reasons
-
-
-def _holding_back(program: Program, solution: Solution) -> tuple[list[str], Series, Integers, Integers]:
-    """What keeps cells below their maximum: names of limits, and for each session and name the summed price of the
-    limit's rows with the first and last slot."""
-    cell_kw = solution.values[program.part("p")]
-    held = cell_kw < program.cell_max_kw - BOTH_KW
-    called, called_in = program.import_names
-    names = list(called)
-    price = np.abs(solution.upper_price[program.part("x")])
-    cells = np.flatnonzero(held & (price[program.slot] > PRICE_OF_NOTHING))
-    found = [(program.session[cells], called_in[program.slot[cells]], program.slot[cells], price[program.slot[cells]])]
-    above = 0
-    for rows in program.constraints:
-        prices = np.abs(solution.row_price[above : above + rows.count])
-        above += rows.count
-        if rows.equal or rows.name == "month_peak":
-            continue
-        start = len(names)
-        names.extend(rows.label or (rows.name,))
-        label = np.zeros(rows.count, dtype=np.int64) if rows.label_of is None else rows.label_of
-        touching = (rows.column < program.width_of("p")) & (prices[rows.row] > PRICE_OF_NOTHING)
-        row, column = rows.row[touching], rows.column[touching]
-        kept = held[column]
-        row, column = row[kept], column[kept]
-        found.append((program.session[column], start + label[row], program.slot[column], prices[row]))
-    session, name, slot, weight = (np.concatenate(part) for part in zip(*found, strict=True))
-    shape = (program.count, len(names))
-    weighed = np.zeros(shape)
-    np.add.at(weighed, (session, name), weight)
-    first = np.full(shape, program.slots, dtype=np.int64)
-    np.minimum.at(first, (session, name), slot)
-    last = np.zeros(shape, dtype=np.int64)
-    np.maximum.at(last, (session, name), slot)
-    return names, weighed, first, last
-
-
-def interval(problem: PlanProblem, first: int, last: int) -> str:
-    """Slots [first, last) as an ISO 8601 interval in UTC."""
-
-    def at(slot: int) -> str:
-        moment: datetime = problem.start + timedelta(seconds=slot * problem.slot_s)
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
-
-    return f"{at(first)}/{at(last)}"
 
 
 # The answer

@@ -71,6 +71,7 @@ class PlanProblem:
     battery_end_soc: float | None = None  # at least this at the end; never more than can be kept from the start
     battery_end_eur_per_kwh: float | None = None  # worth of a kWh still stored at the end; None: from the prices
     early_eur_per_kwh: float = 1e-4  # tie-break per slot: free energy is used at once
+    relative_gap: float = 1e-4  # how far from the optimum a plan of many cars may be, at most; 0: the optimum itself
 
     @property
     def slots(self) -> int:

@@ -329,6 +329,11 @@ class Program:
         )
         return tuple(rows for rows in found if rows is not None and rows.count)
 
+    def rows_of(self, *names: str) -> NDArray[np.bool_]:
+        """Which rows of the matrix are constraints of these names."""
+        parts = self.constraints
+        return np.repeat([rows.name in names for rows in parts], [rows.count for rows in parts])
+
     @cached_property
     def _matrix(self) -> tuple[sp.csr_matrix, Series, int]:
         parts = self.constraints

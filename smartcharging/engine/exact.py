@@ -1,0 +1,124 @@
+"""The whole program, car by car, solved to its optimum; and a battery that never charges and discharges at once.
+
+Pure. Many cars meet few limits that bind, so with many of them the circuits' rows join only where they are broken
+(`warm.minimise_lazily`): the same optimum, sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from smartcharging.engine.answer import BOTH_KW, Answer, spread, what_binds, why_short
+from smartcharging.engine.problem import Series
+from smartcharging.engine.program import LinearProgram, Program
+from smartcharging.engine.solver import NoSolution, Solution, minimise, minimise_either_or
+from smartcharging.engine.warm import minimise_lazily
+
+NOISE_KW = 1e-6
+EITHER_OR_GAP = 1e-4
+STAGE_SHARE = 0.4  # of the time limit, for each of the two extra programs
+LAZY_FROM = 200
+"""From so many cars on the circuits' rows join only where they are broken."""
+
+
+def exact(program: Program, left: Callable[[], float]) -> Answer:
+    """Goals and hurry first, money second. `left` tells how many seconds there are. Raises `NoSolution`."""
+    linear = program.build(program.money)
+    hurry: Solution | None = None
+    if program.fast[program.session].any():
+        hurry = _minimise(program, program.build(program.haste), STAGE_SHARE * left())
+        cells = program.part("p")
+        hurried = program.fast[program.session]
+        fixed = np.clip(hurry.values[cells][hurried], 0.0, linear.upper[cells][hurried])
+        linear.lower[cells][hurried] = fixed
+        linear.upper[cells][hurried] = fixed
+    solution = _minimise(program, linear, left())
+    values, reached, bound = one_way(program, linear, solution, STAGE_SHARE * left())
+    gap = gap_between(reached, bound) if reached != solution.objective else 0.0
+    reasons = why_short(program, solution)
+    if hurry is not None:  # what a car in a hurry gets was settled there
+        reasons = [
+            a if fast else b for a, b, fast in zip(why_short(program, hurry), reasons, program.fast, strict=True)
+        ]
+    return answer_of(program, program, values[program.part("p")], values, gap, reasons, what_binds(program, solution))
+
+
+def _minimise(program: Program, linear: LinearProgram, time_limit_s: float) -> Solution:
+    if program.count < LAZY_FROM:
+        return minimise(linear, time_limit_s)
+    return minimise_lazily(linear, program.rows_of("limit", "group"), time_limit_s)
+
+
+def answer_of(
+    program: Program,
+    site: Program,
+    cell_kw: Series,
+    values: Series,
+    gap: float,
+    reasons: list[str],
+    binding: tuple[str, ...],
+) -> Answer:
+    """The cars' power of `program`, and battery and PV as the columns of `site` have them."""
+    battery = program.problem.battery
+    flow = values[site.part("c")] - values[site.part("d")] if battery else np.zeros(program.slots)
+    curtailed = np.zeros(program.slots)
+    curtailed[site.curtail_slots] = values[site.part("w")]
+    return Answer(
+        "optimal" if gap <= EITHER_OR_GAP else "feasible",
+        spread(program, np.where(cell_kw > NOISE_KW, cell_kw, 0.0)),
+        np.where(np.abs(flow) > NOISE_KW, flow, 0.0),
+        gap,
+        curtailed_kw=curtailed,
+        reasons=tuple(reasons),
+        binding=binding,
+    )
+
+
+def one_way(
+    program: Program, linear: LinearProgram, solution: Solution, time_limit_s: float
+) -> tuple[Series, float, float]:
+    """The columns with a battery that does one thing at a time, what they cost, and a bound below this `linear`.
+
+    Only negative prices can make it pay to burn energy; then those slots get a yes-or-no.
+    """
+    values, bound = solution.values, solution.bound
+    problem = program.problem
+    if problem.battery is None:
+        return values, solution.objective, bound
+    both = (values[program.part("c")] > BOTH_KW) & (values[program.part("d")] > BOTH_KW)
+    if not both.any():
+        return values, solution.objective, bound
+    slots = np.flatnonzero(both | (problem.import_eur_per_kwh < 0))
+    pairs = np.column_stack((program.at("c", slots), program.at("d", slots)))
+    try:
+        values, better = minimise_either_or(linear, pairs, time_limit_s, EITHER_OR_GAP)
+        bound = max(bound, better)
+    except NoSolution:
+        pass  # the net of both is still a plan, only not proven best
+    values = one_direction(program, values)
+    return values, float(linear.cost @ values), bound
+
+
+def gap_between(reached: float, bound: float) -> float:
+    """How far a plan may be from the optimum, relative to what it costs."""
+    return max(0.0, reached - bound) / max(abs(reached), 1e-9)
+
+
+def one_direction(program: Program, values: Series) -> Series:
+    """Charge and discharge at once become their net, with the same stored energy: never more load, never infeasible
+    at import; what no longer burns is not imported (or, with no import, is held back or exported)."""
+    battery = program.problem.battery
+    assert battery is not None
+    out = values.copy()
+    charge, discharge = values[program.part("c")], values[program.part("d")]
+    stored = battery.efficiency * charge - discharge / battery.efficiency
+    new_charge = np.maximum(stored, 0) / battery.efficiency
+    new_discharge = np.maximum(-stored, 0) * battery.efficiency
+    less = (charge - discharge) - (new_charge - new_discharge)
+    out[program.part("c")], out[program.part("d")] = new_charge, new_discharge
+    taken = np.minimum(less, out[program.part("x")])
+    out[program.part("x")] -= taken
+    out[program.part("y")] += less - taken
+    return out

@@ -1,0 +1,106 @@
+"""A linear program that grows: rows are added to it and bounds moved, and it is solved again from where it stood.
+
+Pure. `highspy` is the same HiGHS that scipy carries, with its state kept between solves: a few new rows cost a few
+dual simplex steps instead of a whole solve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import highspy
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from smartcharging.engine.problem import Series
+from smartcharging.engine.program import LinearProgram
+from smartcharging.engine.rooms import Integers
+from smartcharging.engine.solver import NoSolution, Solution
+
+BROKEN = 1e-6
+
+
+def minimise_lazily(program: LinearProgram, lazy: NDArray[np.bool_], time_limit_s: float) -> Solution:
+    """The optimum of the whole program, whose `lazy` rows (inequalities) join only where they are broken.
+
+    Rows that did not join are kept by the answer, so it is the optimum of all of them. Raises `NoSolution`.
+    """
+    inside = ~lazy
+    growing = GrowingProgram(replace(program, matrix=program.matrix[np.flatnonzero(inside)], rhs=program.rhs[inside]))
+    joined = [np.flatnonzero(inside)]
+    waiting = np.flatnonzero(lazy)
+    while True:
+        found = growing.minimise(time_limit_s - growing.seconds)
+        broken = program.matrix[waiting] @ found.values > program.rhs[waiting] + BROKEN
+        if not broken.any():
+            prices = np.zeros(program.matrix.shape[0])
+            prices[np.concatenate(joined)] = found.row_price
+            return replace(found, row_price=prices)
+        growing.add(program.matrix[waiting[broken]], program.rhs[waiting[broken]])
+        joined.append(waiting[broken])
+        waiting = waiting[~broken]
+
+
+class _Quiet(highspy.Highs):
+    """The solver without its banner, which it prints the moment its callbacks are switched on."""
+
+    def enableCallbacks(self) -> None:
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()  # type: ignore[no-untyped-call]
+
+
+class GrowingProgram:
+    """One program in the solver's memory. `minimise` raises `NoSolution`."""
+
+    def __init__(self, program: LinearProgram) -> None:
+        self._rows = program.matrix.shape[0]
+        self._highs = _Quiet()  # type: ignore[no-untyped-call]
+        for option, value in (("output_flag", False), ("threads", 1), ("solver", "simplex"), ("parallel", "off")):
+            self._highs.setOptionValue(option, value)
+        lp = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = program.cost.shape[0], self._rows
+        lp.col_cost_, lp.col_lower_, lp.col_upper_ = program.cost, program.lower, program.upper
+        bottom = np.full(self._rows, -np.inf)
+        bottom[: program.equalities] = program.rhs[: program.equalities]
+        lp.row_lower_, lp.row_upper_ = bottom, program.rhs
+        matrix = program.matrix
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
+        if self._highs.passModel(lp) == highspy.HighsStatus.kError:
+            raise NoSolution("the solver cannot read the program")
+
+    def add(self, matrix: sp.csr_matrix, rhs: Series) -> None:
+        """More rows `matrix · z ≤ rhs`."""
+        count = matrix.shape[0]
+        self._highs.addRows(
+            count,
+            np.full(count, -highspy.kHighsInf),
+            rhs,
+            matrix.nnz,
+            matrix.indptr[:-1].astype(np.int32),
+            matrix.indices.astype(np.int32),
+            matrix.data,
+        )
+
+    def bound(self, columns: Integers, lower: Series, upper: Series) -> None:
+        """New bounds for some columns."""
+        self._highs.changeColsBounds(columns.shape[0], columns.astype(np.int32), lower, upper)
+
+    @property
+    def seconds(self) -> float:
+        """Spent in the solver so far."""
+        return float(self._highs.getRunTime())
+
+    def minimise(self, time_limit_s: float) -> Solution:
+        """Solve from the last basis on. Row prices are in the order in which the rows came."""
+        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + max(time_limit_s, 0.01))
+        self._highs.run()
+        status = self._highs.getModelStatus()
+        if status != highspy.HighsModelStatus.kOptimal:
+            raise NoSolution(self._highs.modelStatusToString(status))
+        found = self._highs.getSolution()
+        objective = float(self._highs.getInfo().objective_function_value)
+        values = np.array(found.col_value)
+        row_price = np.minimum(np.array(found.row_dual), 0.0)
+        return Solution(values, objective, objective, row_price, np.minimum(np.array(found.col_dual), 0.0))

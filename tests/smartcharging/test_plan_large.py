@@ -1,0 +1,173 @@
+"""Plans of many cars: the way by site power and flow comes as near the optimum as it says, and obeys every limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.plan_family import day as family
+from smartcharging.engine import aggregate, plan
+from smartcharging.engine.exact import exact
+from smartcharging.engine.judge import judge
+from smartcharging.engine.plan import finish, solve
+from smartcharging.engine.program import Program
+from smartcharging.engine.snapshot import Mode
+from smartcharging.engine.solver import NoSolution, minimise
+from smartcharging.engine.warm import minimise_lazily
+from tests.smartcharging.planning_worlds import ALL, ON_L1, car, day, two_rows
+
+GAP = 1e-3
+
+
+def always() -> float:
+    return 60.0
+
+
+def both(problem):
+    """The plan by flow and the exact one, each judged."""
+    program = Program(problem)
+    assert aggregate.applies(program)
+    found = aggregate.answer(program, GAP, always)
+    return (*finish(problem, found, []), finish(problem, exact(program, always), [])[1].objective_eur)
+
+
+def holds(problem):
+    plan_, verdict, optimum = both(problem)
+    assert verdict.worst_w <= 2.0, verdict
+    assert verdict.objective_eur >= optimum - 1e-6 * abs(optimum) - 1e-6
+    assert verdict.objective_eur - optimum <= (GAP + 1e-6) * abs(optimum) + 1e-4
+    assert plan_.gap is not None
+    assert plan_.gap <= GAP
+    return plan_
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(60, 140), st.integers(0, 10_000))
+def test_it_is_as_near_the_optimum_as_it_says(cars, seed):
+    holds(family(cars, seed=seed))
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(60, 120), st.integers(0, 10_000), st.floats(0.5, 0.95))
+def test_it_holds_on_a_connection_that_is_too_small(cars, seed, share):
+    problem = family(cars, seed=seed)
+    holds(replace(problem, import_limit_w=problem.import_limit_w * share))
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(60, 120), st.integers(0, 10_000))
+def test_it_holds_when_goals_outrank_all_money(cars, seed):
+    problem = family(cars, seed=seed)
+    holds(replace(problem, sessions=tuple(replace(s, value_eur_per_kwh=None) for s in problem.sessions)))
+
+
+def test_days_that_no_car_spans_are_cut_apart():
+    one = family(60, seed=5)
+    days = tuple(
+        replace(
+            s, key=f"{s.key}-{n}", first_slot=s.first_slot + 96 * n, last_slot=min(s.last_slot + 96 * n, 96 * n + 95)
+        )
+        for n in range(2)
+        for s in one.sessions
+    )
+    twice = {
+        name: np.tile(getattr(one, name), 2)
+        for name in (
+            "building_w",
+            "pv_w",
+            "import_eur_per_kwh",
+            "export_eur_per_kwh",
+            "import_limit_w",
+            "export_limit_w",
+        )
+    }
+    problem = replace(one, sessions=days, **twice)
+    assert aggregate._Classes(Program(problem)).stretches == 2
+    holds(problem)
+
+
+def test_sockets_of_a_station_share_its_inlet():
+    cars = [car(f"{n}", energy_kwh=30, max_kw=11, group=n // 2, group_max_w=11_000) for n in range(4)]
+    plan_ = holds(day(*cars))
+    for a, b in (("0", "1"), ("2", "3")):
+        assert (plan_.session_w[a] + plan_.session_w[b]).max() <= 11_001
+
+
+def test_a_car_that_falls_short_hears_which_circuit_is_full():
+    cars = [car(f"{n}", energy_kwh=10, max_kw=11, node=1) for n in range(3)]
+    plan_ = holds(day(*cars, grid=two_rows(limit_w=6_000)))
+    said = set(plan_.shortfall_reason.values())
+    assert said
+    assert all(s.startswith("limit:row 1@") for s in said), said
+    assert any(b.startswith("limit:row 1") for b in plan_.binding)
+
+
+def test_negative_prices_burn_nothing_in_the_battery():
+    problem = family(120, seed=3)
+    prices = problem.import_eur_per_kwh.copy()
+    prices[20:40] = -0.2
+    problem = replace(problem, import_eur_per_kwh=prices, export_eur_per_kwh=prices - 0.05)
+    found = aggregate.answer(Program(problem), GAP, always)
+    result, verdict = finish(problem, found, [])
+    assert verdict.worst_w <= 2.0
+    optimum = finish(problem, exact(Program(problem), always), [])[1].objective_eur
+    assert verdict.objective_eur - optimum <= 2e-2 * abs(optimum)
+    assert result.gap is not None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"mode": Mode.SURPLUS}, {"mode": Mode.FAST}, {"efficiency": 0.5}],
+)
+def test_what_is_no_plain_flow_goes_the_exact_way(odd):
+    problem = day(car("a"), car("b", **odd))
+    assert not aggregate.applies(Program(problem))
+
+
+def test_single_phase_cars_go_the_exact_way_only_where_a_circuit_can_bind():
+    cars = [car(f"{n}", node=1, phases=ON_L1 if n else ALL, max_kw=3) for n in range(3)]
+    assert not aggregate.applies(Program(day(*cars, grid=two_rows(limit_w=1_000))))
+    assert aggregate.applies(Program(day(*cars, grid=two_rows())))
+
+
+def test_many_cars_are_planned_by_flow_and_certified(monkeypatch):
+    problem = replace(family(150, seed=1), relative_gap=1e-3)
+    result = solve(problem)
+    assert result.status in ("optimal", "feasible")
+    assert result.gap is not None
+    assert 0 < result.gap <= 1e-3
+    monkeypatch.setattr(aggregate, "MOST_ROUNDS", 0)
+    assert solve(problem).gap == 0.0  # its bounds did not meet: the exact way
+
+
+def test_exact_mode_is_exact():
+    problem = replace(family(150, seed=2), relative_gap=0.0)
+    program = Program(problem)
+    optimum = minimise(program.build(program.money), 60).objective
+    assert solve(problem).objective_eur == pytest.approx(optimum, rel=1e-6)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(3, 40), st.integers(0, 10_000))
+def test_rows_that_join_late_change_nothing(cars, seed):
+    program = Program(family(cars, seed=seed))
+    linear = program.build(program.money)
+    late = minimise_lazily(linear, program.rows_of("limit", "group"), 60)
+    assert late.objective == pytest.approx(minimise(linear, 60).objective, rel=1e-9, abs=1e-9)
+    assert late.row_price.shape == (linear.matrix.shape[0],)
+
+
+def test_no_time_is_no_plan_by_flow():
+    with pytest.raises(NoSolution):
+        aggregate.solve(Program(family(20)), 0.0, lambda: -1.0)
+
+
+def test_the_judge_sees_what_the_flow_gives():
+    problem = family(120, seed=4)
+    result = solve(problem)
+    assert judge(problem, result).worst_w <= 2.0
+    assert plan.LARGE < 120
