@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Max, Q
+from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -97,11 +97,21 @@ def members(policy: LocalListPolicy, now: datetime) -> list[IdToken]:
     """The tokens that belong: accepted, not expired, and of the group where one is chosen."""
     if policy.members == LocalListPolicy.Members.NOBODY:
         return []
-    tokens = IdToken.objects.filter(site_id=policy.site_id, status=IdToken.Status.ACCEPTED)
-    tokens = tokens.filter(Q(expires_at=None) | Q(expires_at__gt=now)).exclude(type=IdToken.Type.NONE)
+    tokens = _good_tokens([policy.site_id], now)
     if policy.members == LocalListPolicy.Members.GROUP:
         tokens = tokens.filter(group=policy.group)
     return list(tokens.order_by("pk"))
+
+
+def token_counts(sites: Sequence[int], now: datetime) -> dict[tuple[int, str], int]:
+    """How many tokens could belong, by site and group."""
+    rows = _good_tokens(sites, now).order_by().values_list("site_id", "group").annotate(count=Count("pk"))
+    return {(site, group): count for site, group, count in rows}
+
+
+def _good_tokens(sites: Sequence[int], now: datetime) -> QuerySet[IdToken]:
+    tokens = IdToken.objects.filter(site_id__in=sites, status=IdToken.Status.ACCEPTED)
+    return tokens.filter(Q(expires_at=None) | Q(expires_at__gt=now)).exclude(type=IdToken.Type.NONE)
 
 
 def _last_used_first(tokens: Sequence[IdToken]) -> list[IdToken]:

@@ -24,6 +24,7 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[str, str], ...]], ...] = (
             ("csms.chargingstation", "ev_station"),
             ("csms.evse", "outlet"),
             ("csms.transaction", "bolt"),
+            ("csms.reservation", "event_seat"),
             ("smartcharging.charginggoal", "flag"),
             ("smartcharging.plan", "calendar_clock"),
             ("smartcharging.gridcommand", "electric_meter"),
@@ -47,6 +48,17 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[str, str], ...]], ...] = (
             ("smartcharging.tariff", "euro"),
             ("smartcharging.price", "show_chart"),
             ("smartcharging.monthpeak", "trending_up"),
+        ),
+    ),
+    (
+        _("Care of stations"),
+        (
+            ("csms.firmwarerollout", "system_update"),
+            ("csms.firmwareupdate", "sync"),
+            ("csms.firmwareimage", "memory"),
+            ("csms.logrequest", "description"),
+            ("csms.locallistpolicy", "list_alt"),
+            ("csms.locallist", "checklist"),
         ),
     ),
     (

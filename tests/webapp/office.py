@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -17,6 +17,15 @@ from csms.models import (
     StationVariable,
     TransactionEvent,
     WantedLimit,
+)
+from csms.workflow_models import (
+    FirmwareImage,
+    FirmwareRollout,
+    FirmwareUpdate,
+    LocalList,
+    LocalListPolicy,
+    LogRequest,
+    Reservation,
 )
 from meters.models import Device, QuarterHour, Reading, Site
 from smartcharging.models import (
@@ -105,6 +114,7 @@ def office() -> Office:
     Feed.objects.create(circuit=world.circuits["row 1"], evse=evse)
     QuarterHour.objects.create(device=world.devices["main"], slot=scenery.floor(now - timedelta(days=40)))
     SiteQuarter.objects.create(site=site, slot=scenery.floor(now), grid_w=18_000)
+    longer_work(world, now)
     command = GridCommand.objects.create(site=site, import_limit_w=50_000, starts_at=now, reason="congestion")
     return Office(
         campus=world,
@@ -126,6 +136,20 @@ def office() -> Office:
     )
 
 
+def longer_work(world: Campus, now: datetime) -> None:
+    """A list, a reservation, a rollout and a log of the first station."""
+    site, station = world.site, world.evses[0].station
+    LocalListPolicy.objects.create(site=site)
+    LocalList.objects.create(station=station, wanted={world.token.value: ["ISO14443", "", ""]}, wanted_version=1)
+    Reservation.objects.create(
+        site=site, station=station, id_token=world.token, starts_at=now, ends_at=now + timedelta(hours=1)
+    )
+    image = FirmwareImage.objects.create(site=site, vendor="Acme", version="2.0", url="https://firmware.example/2.0")
+    rollout = FirmwareRollout.objects.create(image=image, site=site)
+    FirmwareUpdate.objects.create(rollout=rollout, station=station)
+    LogRequest.objects.create(station=station, asked_at=now, upload_until=now + timedelta(hours=6))
+
+
 def many_more(office: Office, count: int) -> None:
     """Grow every list by `count` records."""
     site, now = office.site, timezone.now()
@@ -134,6 +158,11 @@ def many_more(office: Office, count: int) -> None:
         station = ChargingStation.objects.create(identity=f"MORE-{n}", site=site, admission="accepted")
         evse = EVSE.objects.create(station=station, number=1)
         WantedLimit.objects.create(evse=evse, wanted_a=6)
+        LocalList.objects.create(station=station)
+        image = FirmwareImage.objects.create(site=site, vendor="Acme", version=str(n), url="https://firmware.example/")
+        rollout = FirmwareRollout.objects.create(image=image, site=site)
+        FirmwareUpdate.objects.create(rollout=rollout, station=station)
+        LogRequest.objects.create(station=station, asked_at=now, upload_until=now + timedelta(hours=6))
         Feed.objects.create(circuit=row, evse=evse)
         device = Device.objects.create(site=site, name=f"meter {n}")
         Reading.objects.create(device=device, at=now)
@@ -153,5 +182,8 @@ def many_more(office: Office, count: int) -> None:
         Circuit.objects.create(site=site, name=f"circuit {n}", parent=row, limit_a=[32, 32, 32])
         GridCommand.objects.create(site=site, import_limit_w=1, starts_at=now, reason="more")
         Vehicle.objects.create(site=site, name=f"Van {n}", id_token=token)
+        Reservation.objects.create(
+            site=site, station=station, evse=evse, id_token=token, starts_at=now, ends_at=now + timedelta(hours=1)
+        )
         Forecast.objects.create(site=site, series="pv", issued_at=now, starts_at=now, method="similar day")
         Plan.objects.create(site=site, made_at=now, starts_at=now, valid_until=now, status="optimal")
