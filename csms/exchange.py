@@ -20,6 +20,7 @@ import redis.asyncio as aredis
 from redis import RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from csms import counting
 from csms.announcing import Announcement
 from csms.bus import CHANGED_CHANNEL, HOLD_S, WANT_CHANNEL, Want, want_key
 from meters.live import FRESH_CHANNEL, KEEP_S
@@ -301,6 +302,7 @@ class Exchange:
                 if asyncio.get_running_loop().time() - started > 10:
                     pause = 0.1
                 if pause < 0.15:
+                    counting.REDIS_AWAY.add()
                     log.warning("Redis is away (%s); trying again", type(error).__name__)
             except Exception:
                 log.exception("the gateway's side of Redis stumbled")

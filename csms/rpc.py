@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import orjson
 from websockets.exceptions import ConnectionClosed
 
+from csms import counting
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
 from csms.repairs import NotMendable, mend, without_stray_commas
 from csms.schemas import V201, Dialect
@@ -102,12 +103,12 @@ class Connection:
         self.last_heard = 0.0
         self.socket = socket
         self._handle = handle
-        self._record = record
+        self._keep = record
         self._count = count
         self._call_timeout_s = call_timeout_s
         self._loop = asyncio.get_running_loop()
         # Calls of the station.
-        self._waiting: deque[tuple[Any, str, Any, bytes]] = deque()
+        self._waiting: deque[tuple[Any, str, Any, bytes, float]] = deque()
         self._slow: asyncio.Task[None] | None = None
         self._answered: dict[Any, tuple[int, bytes]] = {}
         self._rate = messages_per_s
@@ -225,6 +226,17 @@ class Connection:
             return None
         return self._error(message_id, "", "message_type", "message types are 2, 3 and 4")
 
+    def _record(
+        self, direction: str, kind: str, message_id: str, action: str, payload: Any, raw: bytes, mends: str
+    ) -> None:
+        known = action if action in self.dialect.requests else "other"
+        counting.MESSAGES.add(self.dialect.name, direction, known, kind)
+        self._keep(direction, kind, message_id, action, payload, raw, mends)
+
+    def _answered_in(self, action: str, heard_at: float) -> None:
+        known = action if action in self.dialect.requests else "other"
+        counting.ANSWER_S.observe(self._loop.time() - heard_at, self.dialect.name, known)
+
     # ------------------------------------------------------------------ calls of the station
 
     def _accept_call(self, message: list[Any], frame: bytes) -> bytes | None:
@@ -244,12 +256,13 @@ class Connection:
             if len(self._waiting) >= WAITING_CALLS:
                 self._count("busy")
                 return self._error(message_id, action, "internal", "busy; try again later")
-            self._waiting.append((message_id, action, payload, frame))
+            self._waiting.append((message_id, action, payload, frame, self.last_heard))
             return None
         answer = self._perform(message_id, action, payload, frame)
         if isinstance(answer, bytes):
+            self._answered_in(action, self.last_heard)
             return answer
-        self._slow = self._loop.create_task(self._finish(message_id, action, frame, answer))
+        self._slow = self._loop.create_task(self._finish(message_id, action, frame, answer, self.last_heard))
         return None
 
     @staticmethod
@@ -308,7 +321,9 @@ class Connection:
         self._count("action_spelling")
         return name, self.dialect.requests[name]
 
-    async def _finish(self, message_id: Any, action: str, frame: bytes, answer: Awaitable[dict[str, Any]]) -> None:
+    async def _finish(
+        self, message_id: Any, action: str, frame: bytes, answer: Awaitable[dict[str, Any]], heard_at: float
+    ) -> None:
         """Wait for a slow answer and send it; then take, in order, what came in behind it."""
         ready: bytes | Awaitable[dict[str, Any]] = answer
         try:
@@ -322,9 +337,10 @@ class Connection:
                         log.exception("%s could not be handled", action)
                         ready = self._error(message_id, action, "internal", "this could not be handled")
                 self.socket.write(ready)
+                self._answered_in(action, heard_at)
                 if not self._waiting:
                     return
-                message_id, action, payload, frame = self._waiting.popleft()
+                message_id, action, payload, frame, heard_at = self._waiting.popleft()
                 ready = self._perform(message_id, action, payload, frame)
         except ConnectionClosed:
             self._waiting.clear()
@@ -361,20 +377,33 @@ class Connection:
         """
         fault = self.dialect.refusal(action, payload)
         if fault is not None:
+            counting.CALLS.add(action if action in self.dialect.requests else "other", "invalid")
             raise CallNotValid(fault)
+        began, outcome = self._loop.time(), "unreachable"
         patience = timeout_s if timeout_s is not None else self._call_timeout_s
         message_id = f"{self._prefix}-{next(self._numbers)}"
         try:
             async with asyncio.timeout(patience):
                 await self._take_turn(rank)
                 try:
-                    return await self._ask(message_id, action, payload)
+                    result = await self._ask(message_id, action, payload)
                 finally:
                     self._open.pop(message_id, None)
                     self._give_turn()
         except TimeoutError:
+            outcome = "timeout"
             self._count("unanswered_call")
             raise NoAnswer(f"no answer to {action} within {patience:.0f} s") from None
+        except CallRefused:
+            outcome = "error"
+            raise
+        else:
+            outcome = "result"
+            return result
+        finally:
+            counting.CALLS.add(action, outcome)
+            if outcome in ("result", "error"):
+                counting.CALL_S.observe(self._loop.time() - began, action)
 
     async def _ask(self, message_id: str, action: str, payload: dict[str, Any]) -> dict[str, Any]:
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()

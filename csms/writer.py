@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 
-from csms import announcing, bulk
+from csms import announcing, bulk, counting
 from csms.models import OcppMessage
 from csms.redaction import BLANK, blank, may_hold_a_secret
 
@@ -111,6 +111,9 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
 
     def start(self) -> None:
+        counting.WRITER_WAITING.ask(lambda: len(self._waiting), "jobs")
+        counting.WRITER_WAITING.ask(lambda: self._folded, "folds")
+        counting.WRITER_WAITING.ask(lambda: len(self._frames), "frames")
         self._thread.start()
 
     async def stop(self, patience_s: float = 10.0) -> None:
@@ -197,6 +200,7 @@ class Writer:
                     log.error("the database is away; %d jobs were not written", len(batch.jobs))
                     batch.outcomes = [(f, None, error) for _, f in batch.jobs if f is not None]
                     break
+                counting.DATABASE_AWAY.add()
                 log.warning("the database is away (%s); trying again in %.1f s", type(error).__name__, pause)
                 connection.close()
                 time.sleep(pause)
@@ -204,6 +208,7 @@ class Writer:
         self._tell(batch)
 
     def _write_together(self, batch: _Batch) -> None:
+        began = time.monotonic()
         batch.outcomes, batch.told = [], []
         announcing.forget()
         with transaction.atomic():
@@ -212,6 +217,9 @@ class Writer:
             for (verb, key), items in batch.folds.items():
                 self._do(lambda verb=verb, key=key, items=items: verb(key, items), None, batch)  # type: ignore[misc]
         batch.told = announcing.collected()
+        counting.WRITER_BATCH_S.observe(time.monotonic() - began)
+        counting.WRITER_BATCH.add("jobs", n=len(batch.jobs))
+        counting.WRITER_BATCH.add("folds", n=len(batch.folds))
 
     def _write_one_by_one(self, batch: _Batch) -> None:
         alone = [_Batch([job], {}) for job in batch.jobs]
@@ -270,10 +278,13 @@ class Writer:
             bulk.insert(OcppMessage, FRAME_FIELDS, [f.row() for f in frames])
         except (OperationalError, InterfaceError) as error:
             log.warning("%d frames were not kept: %s", len(frames), error)
+            counting.WRITER_BATCH.add("frames_lost", n=len(frames))
             connection.close()
         except Exception as error:
             log.warning("%d frames could not be kept together: %s", len(frames), error)
             self._write_frames_alone(frames)
+        else:
+            counting.WRITER_BATCH.add("frames", n=len(frames))
 
     @staticmethod
     def _write_frames_alone(frames: list[Frame]) -> None:
@@ -284,6 +295,8 @@ class Writer:
                 bulk.insert(OcppMessage, FRAME_FIELDS, [frame.row()])
             except Exception:
                 lost += 1
+        counting.WRITER_BATCH.add("frames_lost", n=lost)
+        counting.WRITER_BATCH.add("frames", n=len(frames) - lost)
         log.warning("%d of %d frames were not kept", lost, len(frames))
 
 
