@@ -143,6 +143,11 @@ class ChargingStation(models.Model):
         return not self.password_hash or check_password(password, self.password_hash)
 
     @property
+    def most_w(self) -> float:
+        """The most one EVSE of it can take."""
+        return self.max_w or self.max_a * 230.0 * 3
+
+    @property
     def phases(self) -> tuple[str, ...]:
         """The grid phases this station is wired to, in the order of its own L1, L2, L3."""
         return tuple(self.wiring) or PHASE_NAMES

@@ -287,28 +287,24 @@ def authorize(station: ChargingStation, token: ShownToken | None, now: datetime)
 
 
 def samples_of(
-    station: ChargingStation, evse: EVSE, values: Sequence[MeterValue], transaction: Transaction | None
+    station: ChargingStation, evse_pk: int, values: Sequence[MeterValue], transaction_pk: int | None
 ) -> list[MeterSample]:
-    """Meter values as rows, in our units and on grid phases."""
+    """Meter values as rows, in our units and on grid phases. The register is the one that is billed: at the outlet."""
     rows = []
+    phases, dc = station.phases, station.current == ChargingStation.Current.DC
     for value in values:
         if not value.quantities:
             continue
-        at_once = measurement(
-            value,
-            phases=station.phases,
-            dc=station.current == ChargingStation.Current.DC,
-            max_a=station.max_a,
-        )
+        at_once = measurement(value, phases=phases, dc=dc, max_a=station.max_a)
         numbers = at_once.to_dict()
         numbers.pop("at")
         rows.append(
             MeterSample(
-                evse=evse,
-                transaction=transaction,
+                evse_id=evse_pk,
+                transaction_id=transaction_pk,
                 at=at_once.at,
                 power_w=at_once.power_w,
-                energy_wh=at_once.energy_import_wh,
+                energy_wh=value.register_wh(),
                 values=numbers,
             )
         )

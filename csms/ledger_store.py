@@ -1,0 +1,207 @@
+"""How the ledger meets the database: whole batches in few statements, on SQLite and on PostgreSQL alike.
+
+Events are told apart by a unique index, and by it alone: the insert says which of them were new, so that two gateways
+that hear the same one agree. Transactions are read under a lock where the database has one, in the order of their
+keys. Django's own bulk verbs would do the same at several times the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.functions import Upper
+
+from csms.energy import SAMPLE, Reading
+from csms.ledger_models import SignedMeterValue
+from csms.models import ChargingStation, IdToken, MeterSample, Transaction, TransactionEvent
+from csms.story import Fact
+from csms.vocabulary import Kind, Verdict
+
+Key = tuple[int, str]
+"""Station and content key, or station and transaction id."""
+
+_EVENT = (
+    *("station_id", "transaction_id", "kind", "at", "received_at", "seq_no", "trigger", "offline", "told_at"),
+    *("correction", "register_wh", "charging_state", "stop_reason", "id_token_value", "verdict", "content_key"),
+    "payload",
+)
+_SAMPLE = ("evse_id", "transaction_id", "at", "power_w", "energy_wh", "values")
+_TRANSACTION = (
+    *("evse_id", "connector", "id_token_id", "id_token_value", "authorized", "started_at", "ended_at", "stop_reason"),
+    *("charging_state", "meter_start_wh", "meter_last_wh", "energy_wh", "soc", "last_event_at", "last_seq_no"),
+    *("remote_start_id", "flags", "gaps", "charging_s", "idle_s", "max_power_w", "check_before_billing", "cost"),
+    *("currency", "cost_lines", "tariff", "tally"),
+)
+_IN_JSON = frozenset({"flags", "gaps", "cost_lines", "tariff", "tally"})
+OFFERS_NOTHING_A = 1.0
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def stations(pks: Iterable[int]) -> dict[int, ChargingStation]:
+    return {s.pk: s for s in ChargingStation.objects.filter(pk__in=set(pks))}
+
+
+def transactions(keys: Iterable[Key]) -> dict[Key, Transaction]:
+    """By station and transaction id; they stay ours until the commit."""
+    wanted = set(keys)
+    if not wanted:
+        return {}
+    found = locked().filter(station_id__in={s for s, _ in wanted}, transaction_id__in={t for _, t in wanted})
+    return {(t.station_id, t.transaction_id): t for t in found if (t.station_id, t.transaction_id) in wanted}
+
+
+def locked() -> QuerySet[Transaction]:
+    """Transactions to be written, in the order in which everybody takes their locks."""
+    rows = Transaction.objects.select_related("evse").order_by("pk")
+    return rows.select_for_update(of=("self",)) if connection.features.has_select_for_update_of else rows
+
+
+def tokens(wanted: set[tuple[int, str]]) -> dict[tuple[int, str], IdToken]:
+    """By site and value in capitals."""
+    if not wanted:
+        return {}
+    rows = IdToken.objects.annotate(folded=Upper("value")).filter(
+        site_id__in={s for s, _ in wanted}, folded__in={v for _, v in wanted}
+    )
+    return {(t.site_id, t.value.upper()): t for t in rows}
+
+
+def facts(transaction_pk: int) -> list[Fact]:
+    """Every event of a transaction."""
+    rows = TransactionEvent.objects.filter(transaction_id=transaction_pk).order_by("pk")
+    return [
+        Fact(Kind(kind), *rest)
+        for kind, *rest in rows.values_list(
+            "kind",
+            "at",
+            "received_at",
+            "seq_no",
+            "correction",
+            "register_wh",
+            "charging_state",
+            "stop_reason",
+            "id_token_value",
+            "verdict",
+        )
+    ]
+
+
+def readings(transaction_pk: int) -> list[Reading]:
+    """Every meter value of a transaction, as far as they are still kept."""
+    rows = MeterSample.objects.filter(transaction_id=transaction_pk).order_by("at", "pk")
+    return [reading(*row) for row in rows.values_list("at", "energy_wh", "power_w", "values").iterator(2000)]
+
+
+def reading(at: datetime, wh: float | None, power_w: float | None, values: Mapping[str, Any]) -> Reading:
+    offered_a = values.get("offered_a")
+    paused = None if offered_a is None else offered_a < OFFERS_NOTHING_A
+    return Reading(at.timestamp(), SAMPLE, wh, power_w, paused, values.get("soc"))
+
+
+def judged(token: IdToken | None, now: datetime) -> Verdict:
+    """What we say to a token of the site; none is known: invalid."""
+    if token is None:
+        return Verdict("invalid")
+    return Verdict(str(token.status_at(now)), token.group, token.expires_at, token.pk)
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def add_events(events: Sequence[TransactionEvent]) -> set[Key]:
+    """Keep the events that are new; which ones those were."""
+    if not events:
+        return set()
+    moment = connection.ops.adapt_datetimefield_value
+    values: list[Any] = []
+    for e in events:
+        values += (e.station_id, e.transaction_id, e.kind, moment(e.at), moment(e.received_at), e.seq_no, e.trigger)
+        values += (e.offline, e.told_at, e.correction, e.register_wh, e.charging_state, e.stop_reason)
+        values += (e.id_token_value, e.verdict, e.content_key, as_json(e.payload))
+    row = "(" + ", ".join(["%s"] * len(_EVENT)) + ")"
+    table = TransactionEvent._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({_columns(_EVENT)}) VALUES {', '.join([row] * len(events))} "  # noqa: S608
+            "ON CONFLICT (station_id, content_key) DO NOTHING RETURNING station_id, content_key",
+            values,
+        )
+        return {(station, key) for station, key in cursor.fetchall()}
+
+
+def add_samples(rows: Sequence[MeterSample]) -> None:
+    if not rows:
+        return
+    moment = connection.ops.adapt_datetimefield_value
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {MeterSample._meta.db_table} ({_columns(_SAMPLE)}) "  # noqa: S608
+            f"VALUES ({', '.join(['%s'] * len(_SAMPLE))})",
+            [(r.evse_id, r.transaction_id, moment(r.at), r.power_w, r.energy_wh, as_json(r.values)) for r in rows],
+        )
+
+
+def new_samples(rows: Sequence[MeterSample]) -> list[MeterSample]:
+    """Without those that are kept already: a message that was repeated is one message."""
+    if not rows:
+        return []
+    kept = MeterSample.objects.filter(
+        evse_id__in={r.evse_id for r in rows}, at__gte=min(r.at for r in rows), at__lte=max(r.at for r in rows)
+    )
+    known = {(evse, at, wh, w, as_json(v)) for evse, at, wh, w, v in kept.values_list(*_SAMPLE_CONTENT)}
+    fresh = []
+    for row in rows:
+        content = (row.evse_id, row.at, row.energy_wh, row.power_w, as_json(row.values))
+        if content not in known:
+            known.add(content)
+            fresh.append(row)
+    return fresh
+
+
+_SAMPLE_CONTENT = ("evse_id", "at", "energy_wh", "power_w", "values")
+
+
+def add_signed(rows: Sequence[SignedMeterValue]) -> None:
+    if rows:
+        SignedMeterValue.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def save(rows: Iterable[Transaction]) -> None:
+    """Write these transactions as they stand here."""
+    moment = connection.ops.adapt_datetimefield_value
+    written = []
+    for t in rows:
+        row = [getattr(t, name) for name in _TRANSACTION]
+        for index, name in enumerate(_TRANSACTION):
+            if name in _IN_JSON:
+                row[index] = as_json(row[index])
+            elif isinstance(row[index], datetime):
+                row[index] = moment(row[index])
+        cost = _TRANSACTION.index("cost")
+        row[cost] = connection.ops.adapt_decimalfield_value(row[cost], 12, 4)
+        written.append((*row, t.pk))
+    if not written:
+        return
+    columns = ", ".join(f'"{name}" = %s' for name in _TRANSACTION)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE {Transaction._meta.db_table} SET {columns} WHERE id = %s",  # noqa: S608 - names of ours
+            written,
+        )
+
+
+def as_json(value: Any) -> str:
+    """As both databases take it; PostgreSQL has no NUL in its texts."""
+    text = orjson.dumps(value, default=str).decode()
+    return text.replace("\\u0000", "") if "\\u0000" in text else text
+
+
+def _columns(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
