@@ -1,7 +1,8 @@
 """Redis between the processes: wants, calls and replies, and who holds which station.
 
     want:<identity>:<evse>   the limit wanted now; latest wins; told on channel `want`
-    hand:<identity>:<evse>   a limit put by an operator's hand; whoever wants more must stay below it until it ends
+    hands:<identity>:<evse>  limits put by operators' hands, one each; whoever wants more must stay below them until
+                             they end
     call:<gateway>           a stream of one-off requests to the gateway that holds the station
     reply:<id>               the answer, popped once by whoever asked
     at:<identity>            which gateway holds the station, with its epoch; lives 30 s, renewed every 10 s
@@ -17,7 +18,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ HOLD_S = 30
 WANT_CHANNEL = "want"
 CHANGED_CHANNEL = "changed"
 CALL_STREAM_LENGTH = 10_000
+HANDS_KEEP_S = 31 * 24 * 3600
 CALL_STREAM_KEEP_S = 3600
 
 
@@ -69,6 +71,7 @@ class Want:
     phases: int | None = None
     urgent: bool = False
     periods: tuple[tuple[int, float], ...] = ()
+    by: str = ""  # the person whose hand it is; empty for whoever steers the EVSE
 
     def to_json(self) -> str:
         data = asdict(self)
@@ -81,7 +84,10 @@ class Want:
         data["at"] = datetime.fromisoformat(data["at"])
         data["until"] = datetime.fromisoformat(data["until"])
         data["periods"] = tuple((int(s), float(v)) for s, v in data.get("periods", ()))
-        return cls(**data)
+        return cls(**{name: value for name, value in data.items() if name in _MEMBERS})
+
+
+_MEMBERS = frozenset(f.name for f in fields(Want))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +122,41 @@ def get_want(identity: str, evse: int) -> Want | None:
     return Want.from_json(str(body)) if body else None
 
 
+def hands_key(identity: str, evse: int) -> str:
+    return f"hands:{identity}:{evse}"
+
+
 def put_hand_limit(want: Want) -> None:
-    """An operator's own limit. It dies at its end; until then those who steer the EVSE narrow what they want by it."""
-    life = max(int((want.until - want.at).total_seconds()), 1)
-    connection().set(f"hand:{want.identity}:{want.evse}", want.to_json(), ex=life)
+    """An operator's own limit, in the place of the one this operator put before.
+
+    It dies at its end; until then those who steer the EVSE narrow what they want by it, and the gateway never goes
+    above it, whoever wants what.
+    """
+    client, key = connection(), hands_key(want.identity, want.evse)
+    ended = [by for by, body in _hands(client.hgetall(key)) if body.until <= want.at]
+    pipe = client.pipeline(transaction=True)
+    if ended:
+        pipe.hdel(key, *ended)
+    pipe.hset(key, want.by or want.reason, want.to_json())
+    pipe.expire(key, HANDS_KEEP_S)
+    pipe.publish(WANT_CHANNEL, json.dumps([want.identity, want.evse]))
+    pipe.execute()
 
 
-def hand_limits(evses: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Want]:
-    """The limits by hand on these (identity, EVSE number) pairs that have one."""
+def hand_limits(evses: Iterable[tuple[str, int]]) -> dict[tuple[str, int], list[Want]]:
+    """The limits by hand on these (identity, EVSE number) pairs that have any."""
     pairs = list(evses)
     if not pairs:
         return {}
-    bodies = connection().mget([f"hand:{identity}:{evse}" for identity, evse in pairs])
-    return {pair: Want.from_json(str(body)) for pair, body in zip(pairs, bodies, strict=True) if body}
+    pipe = connection().pipeline(transaction=False)
+    for identity, evse in pairs:
+        pipe.hgetall(hands_key(identity, evse))
+    found = {pair: [want for _, want in _hands(body)] for pair, body in zip(pairs, pipe.execute(), strict=True)}
+    return {pair: wants for pair, wants in found.items() if wants}
+
+
+def _hands(body: Any) -> list[tuple[str, Want]]:
+    return [(str(by), Want.from_json(str(text))) for by, text in body.items()]
 
 
 def announce_change(kind: str, pk: int | str) -> None:

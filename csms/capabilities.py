@@ -138,6 +138,13 @@ CATALOGUE: tuple[Capability, ...] = (
         ("Relative", _("relative: from the start of charging")),
     ),
     Capability(
+        "stepped",
+        _("one profile that steps down by itself"),
+        _("it takes no second level and no duration: its only profile steps down to the fail-safe"),
+        "Q19",
+        _yes_or_no,
+    ),
+    Capability(
         "max_stack_level", _("highest stack level"), _("profiles above it are refused"), "Q19", _whole(0, 1_000)
     ),
     Capability(

@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from csms import counting
 from csms.announcing import Announcement
-from csms.bus import CHANGED_CHANNEL, HOLD_S, WANT_CHANNEL, Want, want_key
+from csms.bus import CHANGED_CHANNEL, HOLD_S, WANT_CHANNEL, Want, hands_key, want_key
 from meters.live import FRESH_CHANNEL, KEEP_S
 from meters.measurement import Measurement
 
@@ -256,13 +256,14 @@ class Exchange:
     # ------------------------------------------------------------------ asking
 
     async def wants(self, places: Iterable[tuple[str, int]]) -> list[Want]:
-        """The wants that stand for these EVSEs. Raises when Redis is away."""
-        keys = [want_key(identity, evse) for identity, evse in places]
-        if not keys:
-            return []
+        """The wants that stand for these EVSEs, those by hand among them. Raises when Redis is away."""
+        pipe = self._client.pipeline(transaction=False)
+        for identity, evse in places:
+            pipe.get(want_key(identity, evse))
+            pipe.hvals(hands_key(identity, evse))
         found = []
-        for body in await self._client.mget(keys):
-            if body:
+        for answer in await pipe.execute():
+            for body in answer if isinstance(answer, list) else [answer] if answer else []:
                 try:
                     found.append(Want.from_json(str(body)))
                 except (ValueError, TypeError, KeyError) as error:
@@ -285,6 +286,20 @@ class Exchange:
         except AWAY:
             return None
         return str(value) if value is not None else None
+
+    async def answers(self) -> bool:
+        """Is Redis there?"""
+        try:
+            return bool(await self._client.ping())
+        except AWAY:
+            return False
+
+    async def note_all(self, notes: Mapping[str, str], life_s: int) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for key, value in notes.items():
+            pipe.set(key, value, ex=life_s)
+        with contextlib.suppress(*AWAY):
+            await pipe.execute()
 
     async def note(self, key: str, value: str, life_s: int) -> None:
         with contextlib.suppress(*AWAY):

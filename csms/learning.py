@@ -8,7 +8,7 @@ memory holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -90,10 +90,26 @@ def model_of(station: ChargingStation) -> StationModel | None:
     return StationModel.objects.filter(vendor=key[0], model=key[1], firmware=key[2]).first()
 
 
+def of_stations(stations: Iterable[ChargingStation]) -> dict[int, dict[str, Any]]:
+    """By key, what counts for each of these stations; one question, however many they are."""
+    rows = list(stations)
+    keys = {s.pk: key_of(s.vendor, s.model, s.firmware_version) for s in rows}
+    wanted = {k for k in keys.values() if k is not None}
+    models = read_models(vendor__in={k[0] for k in wanted}, model__in={k[1] for k in wanted}) if wanted else {}
+    out = {}
+    for station in rows:
+        key = keys[station.pk]
+        model = models.get(key) if key is not None else None
+        out[station.pk] = effective(_dict(station.capabilities), model.values if model is not None else {})
+    return out
+
+
 def where(entry: Mapping[str, Any] | None, value: Any, source: str, identity: str) -> str:
     """Does a new value belong to the `model`, to this station's `own`, or nowhere (`drop`)?"""
     if entry is None:
         return "drop" if value is None else "model"
+    if value is None:  # only what was learnt is forgotten
+        return "model" if entry.get("source") == Source.LEARNED else "drop"
     if entry.get("value") == value:
         return "model" if stronger(source, entry.get("source")) and entry.get("source") != source else "drop"
     if not stronger(source, entry.get("source")):

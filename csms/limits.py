@@ -1,20 +1,13 @@
 """The limit we want on each EVSE, what the station accepted, and how long that holds.
 
 A limit is a desired state with a lease. `Keeper` lives in the gateway beside a station's socket and keeps accepted
-equal to wanted: one slot per EVSE in which the latest want replaces the one before, so that a slow station never
-works off a queue of old limits. Lowering goes at once, raising is paced. What was accepted is sent anew after a
-boot, a reconnect and the start of a transaction, and renewed at half its lease, but only while the wanter stands for
-it: a stale want is left to expire, and below it lies the fail-safe.
+equal to wanted: one slot per EVSE in which the lowest of all that stand counts and the latest word of each wanter
+replaces the one before, so that a slow station never works off a queue of old limits. Lowering goes at once, raising
+is paced, an emergency overtakes whatever waits. What was accepted is sent anew after a boot, a reconnect and the start
+of a transaction, and renewed at half its lease, but only while the wanter stands for it: a stale want is left to
+expire, and below it lies the fail-safe.
 
-How a limit lies in a station (`docs/architecture.md`):
-
-- always: the fail-safe, a default profile at stack level 0 on every EVSE, without an end;
-- with a transaction: a transaction profile with a `duration`. It stands in the place of the default;
-- without one: a default profile at level 1 with a `duration`, so that the next car starts at the right current. Where
-  the limit is the fail-safe, or the station knows only level 0, nothing is sent: the fail-safe holds.
-
-A station that refuses is tried once down a ladder (a level-1 default in place of the transaction profile, the other
-unit, at last a level-0 default that steps down to the fail-safe by itself); the rung that works is remembered.
+How a limit is told is `ladder.py`'s; whether it is followed, and what is done when it is not, `obedience.py`'s.
 """
 
 from __future__ import annotations
@@ -22,73 +15,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from csms import bus, stations
+from csms import alarms, bus, stations, trail
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable, Want
 from csms.exchange import AWAY
+from csms.ladder import (
+    CLOCK_GUARD_S,
+    LOW,
+    Rung,
+    fail_safe_profile,
+    lesson,
+    lowest_level,
+    other,
+    profile,
+    rungs,
+    unit_of,
+)
 from csms.models import EVSE, WantedLimit
-from csms.profiles import NOMINAL_V, ChargingProfile, Kind, Period, Purpose, Schedule, Unit
-from csms.rpc import LIMIT, UNASKED, URGENT
+from csms.obedience import Obedience
+from csms.obedience_models import Alarm
+from csms.profiles import NOMINAL_V, ChargingProfile, Purpose, Unit
+from csms.rpc import EMERGENCY, LIMIT, UNASKED, URGENT, GaveWay
+from csms.slots import SAME, Accepted, Slot, value_of
 
 if TYPE_CHECKING:
+    from csms.following import Patience
     from csms.session import Session
 
 log = logging.getLogger(__name__)
 
 RAISE_EVERY_S = 5.0
-CLOCK_GUARD_S = 60
-"""A schedule starts a minute in the past, against a station whose clock lags (Q14), and lasts a minute longer."""
+TOGETHER_S = 0.03
+"""Those who want something at the same moment are heard before one message is sent."""
 
 RETRY_S = (5.0, 15.0, 30.0, 60.0)
-SAME = 0.05
-FAIL_SAFE_ID, LIVE_DEFAULT_ID, LIVE_ID = 1, 100, 200
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One way to make a station follow: which profile, in which unit."""
-
-    purpose: Purpose
-    unit: Unit
-    stepped: bool = False  # a level-0 default that steps down to the fail-safe itself
-
-    def to_list(self) -> list[Any]:
-        return [str(self.purpose), str(self.unit), self.stepped]
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What the station took: the limit in the want's own unit, until when, and for which transaction."""
-
-    value: float
-    until: datetime | None  # None: the fail-safe, which has no end
-    transaction_id: str | None
-    steps: tuple[tuple[datetime, float], ...] = ()
-
-    def at(self, now: datetime) -> float:
-        value = self.value
-        for moment, limit in self.steps:
-            if moment <= now:
-                value = limit
-        return value
-
-
-@dataclass(slots=True)
-class Slot:
-    """One EVSE: the want that stands, and what is in force."""
-
-    number: int
-    want: Want | None = None
-    accepted: Accepted | None = None
-    sent_at: float = -1e9
-    failures: int = 0
-    not_before: float = -1e9
-    refused: tuple[float, str | None] | None = None
-    covered_until: float = 0.0  # until then a level-1 default other than the fail-safe may lie on top of it
-    written: dict[str, Any] = field(default_factory=dict)
+STATE = WantedLimit.State
 
 
 class Keeper:
@@ -99,40 +63,66 @@ class Keeper:
         self._slots: dict[int, Slot] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._rung: Rung | None = None
+        self.obedience = Obedience(self, session)
+
+    @property
+    def patience(self) -> Patience:
+        return self._session.knobs.patience
 
     # ------------------------------------------------------------------ told from outside
 
     def want(self, want: Want) -> None:
-        """A want arrived. An older one than we have is not news."""
-        slot = self._slot(want.evse)
-        if slot.want is not None and want.at < slot.want.at:
+        """A want arrived. An older one of the same wanter than we have is not news."""
+        slot = self.slot(want.evse)
+        before = slot.wants.get(want.by)
+        if before is not None and want.at < before.at:
             return
-        before, slot.want = slot.want, want
-        if before is None or _value(before) != _value(want):
+        slot.wants[want.by] = want
+        self._choose(slot)
+        self._wake.set()
+
+    def _choose(self, slot: Slot) -> None:
+        """The lowest of all that stand counts."""
+        now = self._session.now()
+        before, slot.want = slot.want, slot.lowest(now, self.amps)
+        if slot.want is None:
+            return
+        if before is None or value_of(before) != value_of(slot.want):
             slot.refused = None
             slot.not_before = -1e9
-        self._note(slot)
-        self._wake.set()
+            slot.changed_at = self._mono()
+            slot.step = trail.new_key()
+            if slot.want.urgent and slot.task is not None and not slot.on_wire:
+                slot.task.cancel()  # what waits to be sent is no longer wanted
+        self.note(slot, asked=slot.asked(now))
 
     def place_known(self, number: int) -> None:
         """An EVSE was heard of for the first time; it may be wanted already."""
         if number not in self._slots:
-            self._slot(number)
+            self.slot(number)
             self._session.spawn(self.fetch([number]))
 
     def transaction_changed(self, number: int) -> None:
         """A transaction began or ended: a transaction profile dies with it, and a new one is needed."""
-        slot = self._slot(number)
-        slot.accepted = None
-        slot.refused = None
-        slot.not_before = -1e9
+        slot = self.slot(number)
+        slot.begin_anew()
+        slot.step = trail.new_key()
+        self.obedience.another_car(slot)
         self._wake.set()
 
     def forget_accepted(self) -> None:
         """After a boot or a reconnect nothing is known to be in force."""
         for slot in self._slots.values():
-            slot.accepted, slot.refused, slot.failures, slot.not_before = None, None, 0, -1e9
+            slot.begin_anew()
+
+    def believed_again(self, numbers: set[int]) -> None:
+        """An operator ended the isolation of these EVSEs."""
+        for slot in [s for n, s in self._slots.items() if n in numbers and s.isolated]:
+            slot.isolated = False
+            slot.ignored.clear()
+            slot.low = False
+            slot.begin_anew()
+        self._wake.set()
 
     def go(self) -> None:
         if self._task is None or self._task.done():
@@ -145,9 +135,10 @@ class Keeper:
 
     def hold_still(self) -> None:
         """Nothing is sent: the station is quiet, or not ours yet."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        for task in (self._task, *(s.task for s in self._slots.values())):
+            if task is not None:
+                task.cancel()
+        self._task = None
 
     def stop(self) -> None:
         self.hold_still()
@@ -162,11 +153,12 @@ class Keeper:
         for want in found:
             self.want(want)
 
-    def _slot(self, number: int) -> Slot:
+    def slot(self, number: int) -> Slot:
         """A new one knows nothing of what an earlier socket sent: it may hold for a lease."""
         slot = self._slots.get(number)
         if slot is None:
             slot = Slot(number, covered_until=self._mono() + self._session.knobs.lease_s)
+            slot.isolated = number in self._session.record.isolated
             self._slots[number] = slot
         return slot
 
@@ -179,86 +171,110 @@ class Keeper:
     async def install_fail_safe(self) -> None:
         """What the station allows each EVSE when nobody tells it otherwise; it lies lowest and has no end."""
         session = self._session
-        record = session.record
-        for unit in (self._unit(), _other(self._unit())):
-            limit = self._fail_safe(unit)
-            profile = ChargingProfile(
-                FAIL_SAFE_ID,
-                Purpose.TX_DEFAULT,
-                0,
-                Kind.ABSOLUTE,
-                Schedule(unit, (Period(0, limit),), start=self._start(session.now())),
+        known = session.record.capabilities
+        first = unit_of(known, session.record.dc)
+        low = lowest_level(known)
+        tries = [] if known.get("connector_zero") is False else [(first, low), (other(first), low), (first, low + 1)]
+        for unit, level in tries:
+            limit = self.fail_safe(unit)
+            status = await self.send(
+                fail_safe_profile(unit, limit, level=level, start=self._start(session.now())), UNASKED
             )
-            status = await self._send(profile, UNASKED)
             if status == "Accepted":
-                if session.record.capabilities.get("fail_safe") != [limit, str(unit)]:
-                    session.learn(fail_safe=[limit, str(unit)])
+                if level > low:
+                    session.learn(min_stack_level=level)
+                self._fail_safe_taken(limit, unit)
                 return
-        if await self._fail_safe_each(record.evses):
+        if await self._fail_safe_each(session.record.evses):
+            if tries:
+                session.learn(connector_zero=False)
             return
         session.count("fail_safe_refused")
-        session.learn(fail_safe=None)
+        session.learn(fail_safe="refused")
+        self.raise_alarm(Alarm.Kind.FAIL_SAFE_REFUSED)
         log.warning("%s takes no fail-safe profile", session.identity)
 
     async def _fail_safe_each(self, numbers: dict[int, int]) -> bool:
         """For a station that knows no profile for all its EVSEs at once (Q18: connector 0 refused)."""
-        unit, taken = self._unit(), 0
-        limit = self._fail_safe(unit)
+        known = self._session.record.capabilities
+        unit, taken = unit_of(known, self._session.record.dc), 0
+        limit = self.fail_safe(unit)
         for number in sorted(numbers):
-            schedule = Schedule(unit, (Period(0, limit),), start=self._start(self._session.now()))
-            profile = ChargingProfile(
-                FAIL_SAFE_ID + number, Purpose.TX_DEFAULT, 0, Kind.ABSOLUTE, schedule, evse=number
-            )
-            taken += await self._send(profile, UNASKED) == "Accepted"
+            start = self._start(self._session.now())
+            one = fail_safe_profile(unit, limit, level=lowest_level(known), start=start, evse=number)
+            taken += await self.send(one, UNASKED) == "Accepted"
         if taken and taken == len(numbers):
-            self._session.learn(fail_safe=[limit, str(unit)])
+            self._fail_safe_taken(limit, unit)
             return True
         return False
 
-    def _fail_safe(self, unit: Unit) -> float:
+    def _fail_safe_taken(self, limit: float, unit: Unit) -> None:
+        session = self._session
+        if session.record.capabilities.get("fail_safe") != [limit, str(unit)]:
+            session.learn(fail_safe=[limit, str(unit)])
+        self.end_alarm(Alarm.Kind.FAIL_SAFE_REFUSED)
+
+    def fail_safe(self, unit: Unit) -> float:
         record = self._session.record
         if unit is Unit.A:
             return record.fail_safe_a
-        return record.fail_safe_a * NOMINAL_V * (3 if record.dc else len(record.phases))
+        return record.fail_safe_a * NOMINAL_V * self.wired
 
     # ------------------------------------------------------------------ the loop
 
     async def _keep(self) -> None:
-        loop = asyncio.get_running_loop()
         while not self._session.connection.closed:
             self._wake.clear()
             soonest = 3600.0
-            due: list[tuple[int, Slot]] = []
+            now, mono = self._session.now(), self._mono()
             for slot in self._slots.values():
-                wait_s = self._due_in(slot, self._session.now(), loop.time())
+                ends_s = slot.ends_in(now)
+                if ends_s is not None:
+                    soonest = min(soonest, ends_s + 0.01)
+                elif len(slot.wants) > 1:
+                    self._choose(slot)
+                wait_s = self._due_in(slot, now, mono)
                 if wait_s is None:
                     continue
-                if wait_s <= 0:
-                    urgent = slot.want is not None and (slot.want.urgent or self._lowers(slot, self._session.now()))
-                    due.append((0 if urgent else 1, slot))
-                else:
+                if wait_s > 0:
                     soonest = min(soonest, wait_s)
-            if due:
-                due.sort(key=lambda d: d[0])
-                slot = due[0][1]
-                try:
-                    await self._follow(slot, URGENT if due[0][0] == 0 else LIMIT)
-                except Exception:
-                    log.exception("%s: the limit of EVSE %s could not be sent", self._session.identity, slot.number)
-                    self._failed(slot, WantedLimit.State.FAILED, "could not be sent")
-                continue
+                elif slot.task is None or slot.task.done():
+                    self._begin(slot, now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), soonest)
+                await asyncio.wait_for(self._wake.wait(), max(soonest, 0.001))
+
+    def _begin(self, slot: Slot, now: datetime) -> None:
+        """Send what this EVSE needs, beside the others: the connection decides who goes first."""
+        rank = LIMIT
+        if slot.want is not None and slot.want.urgent:
+            rank = EMERGENCY
+        elif self._lowers(slot, now):
+            rank = URGENT
+        slot.on_wire = False
+        slot.task = self._session.spawn(self._try_to_follow(slot, rank))
+        slot.task.add_done_callback(lambda _: self._wake.set())
+
+    async def _try_to_follow(self, slot: Slot, rank: int) -> None:
+        try:
+            await self._follow(slot, rank)
+        except Exception:
+            log.exception("%s: the limit of EVSE %s could not be sent", self._session.identity, slot.number)
+            self._failed(slot, STATE.FAILED, "could not be sent")
 
     def _due_in(self, slot: Slot, now: datetime, mono: float) -> float | None:
         """Seconds until this EVSE needs a message: 0 now, None not until something changes."""
         want = slot.want
+        if want is not None and want.until <= now:
+            self._choose(slot)
+            want = slot.want
         if want is None or want.until <= now or not self._session.may_be_asked:
             return None
-        wanted, transaction_id = _value(want), self._session.transactions.get(slot.number)
+        wanted, transaction_id = value_of(want), self._session.transactions.get(slot.number)
         if slot.refused == (wanted, transaction_id):
             return None
         patience = max(0.0, slot.not_before - mono)
+        if not want.urgent:
+            patience = max(patience, slot.changed_at + TOGETHER_S - mono)
         accepted = slot.accepted
         if accepted is None or accepted.transaction_id != transaction_id:
             return patience
@@ -277,7 +293,11 @@ class Keeper:
         return max(patience, half)
 
     def _lowers(self, slot: Slot, now: datetime) -> bool:
-        return slot.want is not None and slot.accepted is not None and _value(slot.want) < slot.accepted.at(now) - SAME
+        if slot.want is None:
+            return False
+        if slot.accepted is None:
+            return bool(slot.ignored)
+        return value_of(slot.want) < slot.accepted.at(now) - SAME
 
     async def _follow(self, slot: Slot, rank: int) -> None:
         """Send what is wanted on one EVSE and write down what came of it."""
@@ -286,131 +306,136 @@ class Keeper:
             return
         transaction_id = self._session.transactions.get(slot.number)
         if transaction_id is None and self._fail_safe_suffices(slot, want):
-            self._took(slot, want, None, None, ())
+            self._took(slot, want, None, None, (), None)
             return
         slot.sent_at = self._mono()
-        self._note(slot, state=WantedLimit.State.SENT)
+        self.note(slot, **({} if self._settled(slot, want) else {"state": STATE.SENT}))
         detail = ""
         try:
-            for rung in self._ladder(transaction_id is not None):
+            for rung in self.ladder(slot, want, transaction_id is not None):
                 now = self._session.now()
-                profile, steps = self._profile(rung, slot, want, transaction_id, now)
-                status = await self._send(profile, rank)
+                told, steps = self._profile(rung, slot, want, transaction_id, now)
+                self.tell(slot, want, means=str(rung), sent_at=now)
+                status = await self.send(told, rank, slot)
                 if status == "Accepted":
-                    if profile.purpose is Purpose.TX_DEFAULT:
+                    if rung.purpose is Purpose.TX_DEFAULT:
                         self._covered(slot, want)
-                    self._remember(rung, transaction_id is not None)
+                    self._remember(slot, rung, transaction_id is not None)
                     until = now + timedelta(seconds=self._session.knobs.lease_s)
-                    self._took(slot, want, until, transaction_id, steps)
+                    self._took(slot, want, until, transaction_id, steps, rung)
                     return
                 detail = detail or status
+        except GaveWay:
+            slot.accepted = None
+            return
         except NoAnswer:
-            self._failed(slot, WantedLimit.State.FAILED, "no answer")
+            self._failed(slot, STATE.FAILED, "no answer")
+            self.obedience.unanswered(slot)
             return
         except StationUnreachable:
             slot.not_before = self._mono() + 1.0
             return
-        slot.refused = (_value(want), transaction_id)
+        slot.refused = (value_of(want), transaction_id)
         self._session.count("limit_refused")
-        self._failed(slot, WantedLimit.State.REFUSED, detail)
+        self._failed(slot, STATE.REFUSED, detail)
+        if transaction_id is not None:
+            self.obedience.refused(slot, detail)
+
+    def ladder(self, slot: Slot, want: Want, transaction: bool) -> list[Rung]:
+        """The ways to try, best first, without those this EVSE did not follow. One that follows none gets the best."""
+        record = self._session.record
+        found = rungs(
+            record.capabilities,
+            transaction=transaction,
+            dc=record.dc,
+            evses=len(record.evses),
+            tenths=value_of(want) % 1 > 0.01,
+        )
+        if slot.isolated:
+            return found[:1] if transaction else found
+        return [r for r in found if r not in slot.ignored] or found[:1]
+
+    def _settled(self, slot: Slot, want: Want) -> bool:
+        """Is this only the renewal of what is in force?"""
+        accepted = slot.accepted
+        return accepted is not None and accepted.until is not None and abs(accepted.value - value_of(want)) <= SAME
 
     def _fail_safe_suffices(self, slot: Slot, want: Want) -> bool:
         """Without a transaction nothing is sent where the fail-safe is what is wanted, or all the station knows."""
         known = self._session.record.capabilities
-        if known.get("fail_safe") is None:
+        if not isinstance(known.get("fail_safe"), list):
             return False
-        return known.get("max_stack_level") == 0 or (self._is_fail_safe(want) and self._mono() >= slot.covered_until)
+        one_level = known.get("max_stack_level") == lowest_level(known)
+        return one_level or (self._is_fail_safe(want) and self._mono() >= slot.covered_until)
 
     def _is_fail_safe(self, want: Want) -> bool:
         unit = Unit.A if want.limit_a is not None else Unit.W
-        return abs(_value(want) - self._fail_safe(unit)) <= SAME
+        return abs(value_of(want) - self.fail_safe(unit)) <= SAME
 
     def _covered(self, slot: Slot, want: Want) -> None:
         lease_s = self._session.knobs.lease_s
         slot.covered_until = -1e9 if self._is_fail_safe(want) else self._mono() + lease_s
 
-    async def _send(self, profile: ChargingProfile, rank: int) -> str:
+    async def send(self, told: ChargingProfile, rank: int, slot: Slot | None = None) -> str:
         """The station's own word: Accepted, Rejected …, or its error."""
+        call = self._session.speaks.set_profile(told)
         try:
-            result = await self._session.ask(self._session.speaks.set_profile(profile), rank=rank)
+            result = await self._session.ask(call, rank=rank, sent=None if slot is None else partial(_left, slot))
         except CallRefused as error:
             return str(error)[:200]
         except CallNotValid as error:
             log.error("%s: a profile of ours is not valid: %s", self._session.identity, error)
             return str(error)[:200]
+        finally:
+            if slot is not None:
+                slot.on_wire = False
         return str(result.get("status", ""))
 
     # ------------------------------------------------------------------ profiles
 
-    def _unit(self) -> Unit:
-        known = self._session.record.capabilities.get("rate_unit")
-        if known in ("A", "W"):
-            return Unit(known)
-        return Unit.W if self._session.record.dc else Unit.A
+    @property
+    def wired(self) -> int:
+        """How many phases a limit in watts is shared over."""
+        record = self._session.record
+        return 3 if record.dc else len(record.phases)
 
-    def _ladder(self, transaction: bool) -> list[Rung]:
-        """The ways to try, best first; the one that worked before comes first."""
-        unit = self._unit()
-        first = Purpose.TX if transaction else Purpose.TX_DEFAULT
-        level_one = self._session.record.capabilities.get("max_stack_level") != 0
-        rungs = [Rung(first, unit)]
-        if transaction and level_one:
-            rungs.append(Rung(Purpose.TX_DEFAULT, unit))
-        rungs.append(Rung(first, _other(unit)))
-        if transaction and level_one:
-            rungs.append(Rung(Purpose.TX_DEFAULT, _other(unit)))
-        rungs.append(Rung(Purpose.TX_DEFAULT, unit, stepped=True))
-        learnt = self._session.record.capabilities.get(self._lesson(transaction))
-        best = next((r for r in rungs if r.to_list() == learnt), None)
-        return [best, *(r for r in rungs if r != best)] if best is not None else rungs
+    def amps(self, want: Want) -> float:
+        """A want in amps per phase, to compare wants with each other and with the meter."""
+        return value_of(want) if want.limit_a is not None else value_of(want) / (NOMINAL_V * self.wired)
 
-    def _remember(self, rung: Rung, transaction: bool) -> None:
-        self._session.learn(**{self._lesson(transaction): rung.to_list()})
+    def _remember(self, slot: Slot, rung: Rung, transaction: bool) -> None:
+        slot.rung = rung
+        if slot.ignored or slot.isolated:
+            return  # that it accepts this one too proves nothing; its meter will
+        self.learn_rung(rung, transaction)
 
-    def _lesson(self, transaction: bool) -> str:
-        """What was learnt of a station taken for AC says nothing of it as a DC one: amps are another thing there."""
-        name = "rung" if transaction else "idle_rung"
-        return f"dc_{name}" if self._session.record.dc else name
+    def learn_rung(self, rung: Rung, transaction: bool) -> None:
+        record = self._session.record
+        self._session.learn(**lesson(rung, record.capabilities, transaction=transaction, dc=record.dc))
 
     def _profile(
         self, rung: Rung, slot: Slot, want: Want, transaction_id: str | None, now: datetime
     ) -> tuple[ChargingProfile, tuple[tuple[datetime, float], ...]]:
-        lease_s = self._session.knobs.lease_s
-        known = self._session.record.capabilities
         steps = self._steps_ahead(want, now)
-        periods = [Period(0, self._converted(_value(want), want, rung.unit), want.phases)]
-        for moment, limit in steps:
-            start_s = CLOCK_GUARD_S + int((moment - now).total_seconds())
-            periods.append(Period(start_s, self._converted(limit, want, rung.unit), want.phases))
-        if rung.stepped:
-            periods.append(Period(CLOCK_GUARD_S + lease_s, self._fail_safe(rung.unit)))
-        schedule = Schedule(
-            rung.unit,
-            tuple(periods),
-            None if rung.stepped else CLOCK_GUARD_S + lease_s,
-            self._start(now),
+        limit = self._converted(slot, value_of(want), want, rung.unit)
+        if limit <= SAME and (slot.low or self._session.record.capabilities.get("zero_method") == "low"):
+            limit = LOW[rung.unit]
+        phases = want.phases if self._session.record.capabilities.get("honours_phases") is not False else None
+        told = profile(
+            rung,
+            evse=slot.number,
+            limit=limit,
+            steps=[
+                (int((moment - now).total_seconds()), self._converted(slot, value, want, rung.unit))
+                for moment, value in steps
+            ],
+            phases=phases,
+            transaction_id=transaction_id,
+            start=self._start(now),
+            lease_s=self._session.knobs.lease_s,
+            fail_safe=self.fail_safe(rung.unit),
         )
-        if rung.purpose is Purpose.TX:
-            level = int(known.get("max_stack_level") or 0)
-            profile = ChargingProfile(
-                LIVE_ID + slot.number,
-                Purpose.TX,
-                level,
-                Kind.ABSOLUTE,
-                schedule,
-                evse=slot.number,
-                transaction_id=transaction_id,
-            )
-        else:
-            profile = ChargingProfile(
-                LIVE_DEFAULT_ID + slot.number,
-                Purpose.TX_DEFAULT,
-                0 if rung.stepped else 1,
-                Kind.ABSOLUTE,
-                schedule,
-                evse=slot.number,
-            )
-        return profile, steps
+        return told, steps if rung.is_lease else ()
 
     def _steps_ahead(self, want: Want, now: datetime) -> tuple[tuple[datetime, float], ...]:
         """The part of the plan that may be sent ahead: inside the lease, and only downward.
@@ -419,7 +444,7 @@ class Keeper:
         """
         room = int(self._session.record.capabilities.get("max_periods") or 1) - 2
         out: list[tuple[datetime, float]] = []
-        lowest = _value(want)
+        lowest = value_of(want)
         for seconds, limit in want.periods[1:]:
             moment = want.at + timedelta(seconds=seconds)
             ahead_s = (moment - now).total_seconds()
@@ -430,13 +455,12 @@ class Keeper:
                 out.append((moment, limit))
         return tuple(out)
 
-    def _converted(self, value: float, want: Want, unit: Unit) -> float:
-        """The limit in the unit the station takes. A single-phase car may take all the watts on one phase."""
+    def _converted(self, slot: Slot, value: float, want: Want, unit: Unit) -> float:
+        """The limit in the unit the station takes. A car on fewer phases takes all the watts on those (R16)."""
         told = Unit.A if want.limit_a is not None else Unit.W
         if told is unit:
             return max(0.0, value)
-        record = self._session.record
-        phases = 3 if record.dc else (want.phases or len(record.phases))
+        phases = self.wired if self._session.record.dc else (want.phases or slot.phases_seen or self.wired)
         return max(0.0, value * NOMINAL_V * phases if unit is Unit.W else value / (NOMINAL_V * phases))
 
     def _start(self, now: datetime) -> datetime:
@@ -453,29 +477,39 @@ class Keeper:
         until: datetime | None,
         transaction_id: str | None,
         steps: tuple[tuple[datetime, float], ...],
+        rung: Rung | None,
     ) -> None:
-        slot.accepted = Accepted(_value(want), until, transaction_id, steps)
-        slot.failures, slot.refused, slot.not_before = 0, None, -1e9
-        holds = self._fail_safe(Unit.A if want.limit_a is not None else Unit.W) if until is None else _value(want)
-        self._note(
+        before, now = slot.accepted, self._session.now()
+        renewed = before is not None and before.transaction_id == transaction_id and self._settled(slot, want)
+        slot.accepted = Accepted(value_of(want), until, transaction_id, steps)
+        slot.failures, slot.refused, slot.not_before, slot.unanswered = 0, None, -1e9, 0
+        holds = self.fail_safe(Unit.A if want.limit_a is not None else Unit.W) if until is None else value_of(want)
+        stays = slot.state in (STATE.SCHEDULED, STATE.MEASURED, STATE.NOT_FOLLOWED) and (renewed or slot.isolated)
+        self.note(
             slot,
-            state=WantedLimit.State.ACCEPTED,
-            detail="" if until is not None else "fail-safe",
+            **({} if stays else {"state": STATE.ACCEPTED}),
+            **({"detail": "" if until is not None else "fail-safe"} if not slot.isolated else {}),
             accepted_a=holds if want.limit_a is not None else None,
             accepted_w=holds if want.limit_a is None else None,
-            accepted_at=self._session.now(),
-            lease_until=until,
+            accepted_at=now,
+            lease_until=until if rung is None or rung.is_lease else None,
+            means=str(rung) if rung is not None else "",
         )
+        self.tell(slot, want, accepted_at=now)
+        self.end_alarm(Alarm.Kind.SILENT)
+        self.obedience.accepted(slot, holds, want, renewed=renewed, before=before)
 
     def _failed(self, slot: Slot, state: str, detail: str) -> None:
         """Nothing certain is in force now; try again later, ever more slowly."""
         slot.accepted = None
         slot.not_before = self._mono() + RETRY_S[min(slot.failures, len(RETRY_S) - 1)]
         slot.failures += 1
-        self._note(slot, state=state, detail=detail[:255])
+        self.note(slot, state=state, detail=detail[:255])
 
-    def _note(self, slot: Slot, **more: Any) -> None:
+    def note(self, slot: Slot, **more: Any) -> None:
         """Bring the EVSE's row up to date, where something changed that a person would see."""
+        if "state" in more:
+            slot.state = str(more["state"])
         pk = self._session.record.evses.get(slot.number)
         if pk is None or slot.want is None:
             return
@@ -485,22 +519,54 @@ class Keeper:
             "reason": slot.want.reason[:200],
             **more,
         }
-        if not more and not self._session.may_be_asked:
-            row |= {"state": WantedLimit.State.WANTED, "detail": "quiet" if self._session.record.quiet else ""}
+        if not (more.keys() - {"asked"}) and not self._session.may_be_asked:
+            row |= {"state": STATE.WANTED, "detail": "quiet" if self._session.record.quiet else ""}
         if all(slot.written.get(k) == v for k, v in row.items()):
             return
         slot.written |= row
         row["wanted_at"] = slot.want.at
         self._session.services.writer.fold(stations.limit_changed, pk, row)
+        if "state" in more:
+            self.tell(slot, slot.want)
+
+    def tell(self, slot: Slot, want: Want, **more: Any) -> None:
+        """One more word on the trail of the present limit."""
+        pk = self._session.record.evses.get(slot.number)
+        if pk is None:
+            return
+        row = {
+            "at": want.at,
+            "wanted_a": want.limit_a,
+            "wanted_w": want.limit_w,
+            "reason": want.reason[:200],
+            "asked": slot.asked(self._session.now()),
+            "state": slot.state or str(STATE.WANTED),
+            "detail": str(slot.written.get("detail", "")),
+            **more,
+        }
+        self._session.services.writer.fold(trail.told, (pk, slot.step), row)
+
+    def end_alarm(self, kind: str, slot: Slot | None = None) -> None:
+        """If such an alarm is known to be open, it is over."""
+        record = self._session.record
+        evse_pk = record.evses.get(slot.number) if slot is not None else None
+        if alarms.key_of(kind, record.pk, evse_pk) in self._session.open_alarms:
+            self._session.open_alarms.discard(alarms.key_of(kind, record.pk, evse_pk))
+            self._session.post(
+                partial(alarms.end_alarm, kind, self._session.now(), station_pk=record.pk, evse_pk=evse_pk)
+            )
+
+    def raise_alarm(self, kind: str, slot: Slot | None = None, detail: str = "") -> None:
+        record = self._session.record
+        evse_pk = record.evses.get(slot.number) if slot is not None else None
+        self._session.open_alarms.add(alarms.key_of(kind, record.pk, evse_pk))
+        self._session.post(
+            partial(alarms.raise_alarm, kind, self._session.now(), station_pk=record.pk, evse_pk=evse_pk, detail=detail)
+        )
 
 
-def _value(want: Want) -> float:
-    value = want.limit_a if want.limit_a is not None else want.limit_w
-    return max(0.0, value or 0.0)
-
-
-def _other(unit: Unit) -> Unit:
-    return Unit.W if unit is Unit.A else Unit.A
+def _left(slot: Slot) -> None:
+    slot.on_wire = True
 
 
 def want_limit(
@@ -511,8 +577,12 @@ def want_limit(
     reason: str,
     lease_s: float,
     urgent: bool = False,
+    by: str = "",
 ) -> Want:
-    """An operator's own limit on an EVSE, for as long as `lease_s`. Raises `ValueError` with the name of the field."""
+    """An operator's own limit on an EVSE, for as long as `lease_s`. Raises `ValueError` with the name of the field.
+
+    It stands beside what others want: the lowest counts. `by` is who asks; a later word of his replaces this one.
+    """
     if (amps is None) == (watts is None):
         raise ValueError("amps, watts: give exactly one of the two")
     for name, value in (("amps", amps), ("watts", watts)):
@@ -530,7 +600,8 @@ def want_limit(
         at=now,
         until=now + timedelta(seconds=lease_s),
         urgent=urgent,
+        by=(by or reason or "by hand")[:150],
     )
+    trail.asked(evse, want.by, now, amps=amps, watts=watts, reason=reason)
     bus.put_hand_limit(want)
-    bus.put_wants([want])
     return want

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, close_old_connections, connection
 from django.db.models.functions import Upper
 
-from csms.models import EVSE, PHASE_NAMES, ChargingStation, IdToken, Transaction
+from csms.learning import OWN, Key, ModelRecord, effective, key_of, read_models, where
+from csms.models import EVSE, PHASE_NAMES, ChargingStation, IdToken, Transaction, WantedLimit
+from csms.obedience_models import Alarm
 from csms.security_models import StationCertificate
 from csms.vocabulary import ShownToken, Verdict
 
@@ -59,10 +61,20 @@ class StationRecord:
     fail_safe_a: float
     quiet: bool
     firmware_version: str
-    capabilities: dict[str, Any]
+    capabilities: dict[str, Any]  # what counts: the model's, with what is the station's own above it
     evses: dict[int, int] = field(default_factory=dict)  # number → primary key
+    vendor: str = ""
+    model: str = ""
+    model_record: ModelRecord | None = None
+    own: frozenset[str] = frozenset()  # capabilities that are the station's own, whatever its model learns
+    isolated: frozenset[int] = frozenset()  # the EVSEs that were found not to follow
+    alarms: frozenset[str] = frozenset()  # keys of those that are open
     serial_number: str = ""
     security: Security = NOTHING_SAID
+
+    @property
+    def product(self) -> Key | None:
+        return key_of(self.vendor, self.model, self.firmware_version)
 
     @property
     def accepted(self) -> bool:
@@ -113,33 +125,56 @@ _SECURITY_FIELDS = tuple(f"security__{f.name}" for f in fields(Security))
 
 def read_stations(**which: Any) -> list[StationRecord]:
     """Stations and their EVSEs, from the database."""
-    rows = list(ChargingStation.objects.filter(**which).values_list(*_STATION_FIELDS, *_SECURITY_FIELDS))
+    rows = list(
+        ChargingStation.objects.filter(**which).values_list(*_STATION_FIELDS, *_SECURITY_FIELDS, "vendor", "model")
+    )
     evses: dict[int, dict[int, int]] = {}
     of_these = EVSE.objects.filter(station_id__in=[r[0] for r in rows]) if which else EVSE.objects.all()
     for pk, station, number in of_these.values_list("pk", "station_id", "number"):
         evses.setdefault(station, {})[number] = pk
+    models = read_models(**({"vendor__in": {r[-2] for r in rows}, "model__in": {r[-1] for r in rows}} if which else {}))
+    these = [r[0] for r in rows] if which else None
+    isolated, alarms = read_isolated(these), read_alarms(these)
     return [
-        StationRecord(
-            pk=row[0],
-            identity=row[1],
-            site_id=row[2],
-            admission=row[3],
-            password_hash=row[4],
-            dc=row[5] == ChargingStation.Current.DC,
-            phases=tuple(row[6] or ()) or PHASE_NAMES,
-            max_a=row[7],
-            max_w=row[8],
-            min_a=row[9],
-            fail_safe_a=row[10],
-            quiet=row[11],
-            firmware_version=row[12],
-            capabilities=row[13] if isinstance(row[13], dict) else {},
-            evses=evses.get(row[0], {}),
-            serial_number=row[14],
-            security=Security(row[15], row[16], row[17], row[18], row[19], row[20] or "", row[21]),
+        replace(
+            _record(row, evses.get(row[0], {}), models),
+            isolated=frozenset(isolated.get(row[0], ())),
+            alarms=frozenset(alarms.get(row[0], ())),
         )
+        if row[0] in isolated or row[0] in alarms
+        else _record(row, evses.get(row[0], {}), models)
         for row in rows
     ]
+
+
+def _record(row: Any, evses: dict[int, int], models: Mapping[Key, ModelRecord]) -> StationRecord:
+    own = row[13] if isinstance(row[13], dict) else {}
+    key = key_of(row[-2], row[-1], row[12])
+    model = models.get(key) if key is not None else None
+    taught = own.get(OWN)
+    return StationRecord(
+        pk=row[0],
+        identity=row[1],
+        site_id=row[2],
+        admission=row[3],
+        password_hash=row[4],
+        dc=row[5] == ChargingStation.Current.DC,
+        phases=tuple(row[6] or ()) or PHASE_NAMES,
+        max_a=row[7],
+        max_w=row[8],
+        min_a=row[9],
+        fail_safe_a=row[10],
+        quiet=row[11],
+        firmware_version=row[12],
+        capabilities=effective(own, model.values if model is not None else {}),
+        evses=evses,
+        vendor=row[-2],
+        model=row[-1],
+        model_record=model,
+        own=frozenset(own) | frozenset(taught if isinstance(taught, dict) else ()),
+        serial_number=row[14],
+        security=Security(row[15], row[16], row[17], row[18], row[19], row[20] or "", row[21]),
+    )
 
 
 def read_tokens(**which: Any) -> dict[tuple[int, str], TokenRecord]:
@@ -164,6 +199,29 @@ def read_open_transactions(station_pk: int) -> dict[int, str]:
     return {number: tid for number, tid in rows.values_list("evse__number", "transaction_id") if number is not None}
 
 
+def read_isolated(stations: list[int] | None) -> dict[int, set[int]]:
+    """By station, the EVSEs that were found not to follow; of these stations, or of all."""
+    rows = WantedLimit.objects.filter(isolated_at__isnull=False)
+    if stations is not None:
+        rows = rows.filter(evse__station__in=stations)
+    found: dict[int, set[int]] = {}
+    for station, number in rows.values_list("evse__station_id", "evse__number"):
+        found.setdefault(station, set()).add(number)
+    return found
+
+
+def read_alarms(stations: list[int] | None) -> dict[int, set[str]]:
+    """By station, the keys of its open alarms."""
+    rows = Alarm.objects.filter(ended_at=None, station__isnull=False)
+    if stations is not None:
+        rows = rows.filter(station__in=stations)
+    found: dict[int, set[str]] = {}
+    for station, key in rows.values_list("station_id", "key"):
+        if station is not None:
+            found.setdefault(station, set()).add(key)
+    return found
+
+
 class Memory:
     """Stations by identity and key, tokens by site and value; and the one thread that reads."""
 
@@ -171,6 +229,7 @@ class Memory:
         self.stations: dict[str, StationRecord] = {}
         self.by_pk: dict[int, StationRecord] = {}
         self.tokens: dict[tuple[int, str], TokenRecord] = {}
+        self.models: dict[Key, ModelRecord] = {}
         self.revoked: frozenset[str] = frozenset()
         self._folded: dict[str, list[str]] = {}
         self._reader = ThreadPoolExecutor(1, "reader")
@@ -199,6 +258,7 @@ class Memory:
             return
         self.stations = {s.identity: s for s in stations}
         self.by_pk = {s.pk: s for s in stations}
+        self.models = {m.key: m for m in (s.model_record for s in stations) if m is not None}
         self.tokens = tokens
         self._folded = {}
         for station in stations:
@@ -220,6 +280,11 @@ class Memory:
         return self.put(found[0])
 
     def put(self, station: StationRecord) -> StationRecord:
+        read = station.model_record
+        if read is not None:  # one record for all stations of a model: what one learns the others know
+            shared = self.models.setdefault(read.key, read)
+            shared.entries, shared.asked, shared.repairs = read.entries, read.asked, read.repairs
+            station = replace(station, model_record=shared)
         before = self.by_pk.get(station.pk)
         if before is not None and before.identity != station.identity:
             self.stations.pop(before.identity, None)
@@ -228,6 +293,26 @@ class Memory:
         if station.identity not in names:
             names.append(station.identity)
         return station
+
+    def learn(self, record: StationRecord, more: Mapping[str, Any], source: str) -> bool:
+        """Keep it in mind at once, for the other stations of the model too. False when all of it was known."""
+        model, changed = record.model_record, False
+        for name, value in more.items():
+            place = "own" if model is None else where(model.entries.get(name), value, source, record.identity)
+            if place == "drop" or (place == "own" and record.capabilities.get(name) == value):
+                continue
+            changed = True
+            if place == "own" or model is None:
+                _put(record.capabilities, name, value)
+                continue
+            entry = {"value": value, "source": source, "station": record.identity}
+            _put(model.entries, name, entry if value is not None else None)
+            for other in self.by_pk.values():
+                if other.product == record.product and name not in other.own:
+                    _put(other.capabilities, name, value)
+            if name not in record.own:
+                _put(record.capabilities, name, value)
+        return changed
 
     async def refresh_token(self, pk: int) -> None:
         try:
@@ -277,3 +362,10 @@ class Memory:
             return Verdict("invalid")
         self.tokens.update(found)
         return next((t.verdict(now) for t in found.values()), Verdict("invalid"))
+
+
+def _put(where_to: dict[str, Any], name: str, value: Any) -> None:
+    if value is None:
+        where_to.pop(name, None)
+    else:
+        where_to[name] = value

@@ -37,8 +37,13 @@ BURST_S = 5
 FLOOD_S = 60.0
 MESSAGE_ID_LENGTH = 36
 
-URGENT, LIMIT, ASKED, UNASKED = 0, 1, 2, 3
-"""Who goes first when several calls of ours wait: a lowered limit before a person's call before our own set-up."""
+EMERGENCY, URGENT, LIMIT, ASKED, UNASKED = -1, 0, 1, 2, 3
+"""Who goes first when several calls of ours wait: a lowered limit before a person's call before our own set-up.
+
+An emergency (fire, overload) does not wait long for the one under way either: that one gives way.
+"""
+
+GIVES_WAY_S = 2.0
 
 # An old answer would be wrong here, and asking twice does no harm: the time of day belongs in them.
 _ANSWERED_AFRESH = frozenset({"Heartbeat", "BootNotification"})
@@ -54,6 +59,10 @@ class Refusal(Exception):
     def __init__(self, fault: str, description: str = "") -> None:
         super().__init__(description)
         self.fault, self.description = fault, description
+
+
+class GaveWay(NoAnswer):
+    """The call was under way when an emergency came; it may have had its effect."""
 
 
 class Socket(Protocol):
@@ -120,6 +129,7 @@ class Connection:
         self._numbers = itertools.count(1)
         self._open: dict[str, tuple[str, asyncio.Future[dict[str, Any]]]] = {}
         self._slot_taken = False
+        self._rank = UNASKED  # of the call under way
         self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
 
     # ------------------------------------------------------------------ reading
@@ -134,6 +144,13 @@ class Connection:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         await self.socket.close(code, reason)
+
+    async def finish(self, patience_s: float) -> None:
+        """Read nothing more, and wait until what came in is answered; for so long."""
+        self.socket.hold_back(patience_s + 1)
+        until = self._loop.time() + patience_s
+        while self._slow is not None and not self.closed and self._loop.time() < until:
+            await asyncio.sleep(0.02)
 
     def _heard(self, frame: bytes) -> None:
         self.last_heard = self._loop.time()
@@ -368,9 +385,15 @@ class Connection:
     # ------------------------------------------------------------------ calls of ours
 
     async def call(
-        self, action: str, payload: dict[str, Any], *, timeout_s: float | None = None, rank: int = ASKED
+        self,
+        action: str,
+        payload: dict[str, Any],
+        *,
+        timeout_s: float | None = None,
+        rank: int = ASKED,
+        sent: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """Ask the station something and wait for its answer.
+        """Ask the station something and wait for its answer. `sent` is called once it has left us.
 
         Raises `CallNotValid` (nothing was sent), `StationUnreachable`, `CallRefused` or `NoAnswer`. The time covers
         waiting for our turn as well.
@@ -385,8 +408,9 @@ class Connection:
         try:
             async with asyncio.timeout(patience):
                 await self._take_turn(rank)
+                self._rank = rank
                 try:
-                    result = await self._ask(message_id, action, payload)
+                    result = await self._ask(message_id, action, payload, sent)
                 finally:
                     self._open.pop(message_id, None)
                     self._give_turn()
@@ -405,7 +429,9 @@ class Connection:
             if outcome in ("result", "error"):
                 counting.CALL_S.observe(self._loop.time() - began, action)
 
-    async def _ask(self, message_id: str, action: str, payload: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(
+        self, message_id: str, action: str, payload: dict[str, Any], sent: Callable[[], None] | None
+    ) -> dict[str, Any]:
         answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._open[message_id] = (action, answer)
         frame = orjson.dumps([CALL, message_id, action, payload])
@@ -414,7 +440,18 @@ class Connection:
             self.socket.write(frame)
         except ConnectionClosed:
             raise StationUnreachable("the connection closed") from None
+        if sent is not None:
+            sent()
         return await answer
+
+    def _gives_way(self, turn: asyncio.Future[None]) -> None:
+        """The call under way had its moment; an emergency still waits for it."""
+        if turn.done() or self._rank <= EMERGENCY:
+            return
+        for _, answer in self._open.values():
+            if not answer.done():
+                self._count("gave_way")
+                answer.set_exception(GaveWay("it gave way to an emergency"))
 
     async def _take_turn(self, rank: int) -> None:
         if self.closed:
@@ -422,10 +459,12 @@ class Connection:
         if not self._slot_taken:
             self._slot_taken = True
             return
-        if len(self._queue) >= WAITING_OWN_CALLS:
+        if len(self._queue) >= WAITING_OWN_CALLS and rank > EMERGENCY:
             raise NoAnswer("too many calls wait for this station")
         turn: asyncio.Future[None] = self._loop.create_future()
         heapq.heappush(self._queue, (rank, next(self._numbers), turn))
+        if rank == EMERGENCY:
+            self._loop.call_later(GIVES_WAY_S, self._gives_way, turn)
         try:
             await turn
         except asyncio.CancelledError:

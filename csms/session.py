@@ -7,6 +7,7 @@ what must outlive that is in the database or in Redis.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,13 +16,21 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from csms import firmware, ledger, notices, reservations, stations
+from django.db import DatabaseError
+
+from csms import firmware, learning, ledger, notices, reservations, stations
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
+from csms.counting import REPAIRS
+from csms.capabilities import BY_NAME, Source
+from csms.clocks import Clock
 from csms.exchange import Exchange
+from csms.following import Patience
 from csms.ledger import Outcome
 from csms.limits import Keeper
 from csms.memory import Memory, StationRecord
 from csms.metering import measurement
+from csms.obedience_models import Alarm
+from csms.pacing import Pace, spread
 from csms.profiles import ChargingProfile
 from csms.rpc import ASKED, UNASKED, Connection, Handler, Refusal, Socket
 from csms.schemas import dialect
@@ -50,9 +59,9 @@ READY_AFTER_S = 5.0
 
 SETTLE_S = 6.5
 LIVE_FOR = timedelta(seconds=45)
-CLOCK_TRUSTED_S = 10.0
-CLOCK_EXPLAINED_S = 15 * 60.0
 SHOWN_OF_A_BURST = 3
+MEETS_WITHIN_S = 3.0
+ANOTHER_ASKED_S = 60
 RESTLESS_BOOTS, RESTLESS_WITHIN = 3, timedelta(minutes=15)
 
 
@@ -60,15 +69,19 @@ class Dialect(Protocol):
     """What both `station.py` modules offer, by the same names in the same order."""
 
     NAME: str
+    CODEC: Any  # the dialect's pure translation, by the same function names
     WHILE_PENDING: frozenset[str] | None
     HANDLERS: Mapping[str, Callable[[Session, dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]]
 
     def set_profile(self, profile: ChargingProfile) -> tuple[str, dict[str, Any]]: ...
     def running_cost(self, transaction_id: str, total: float, at: datetime) -> tuple[str, dict[str, Any]]: ...
     async def configure_meters(self, session: Session) -> None: ...
-    async def take_inventory(self, session: Session) -> None: ...
+    async def take_inventory(self, session: Session) -> bool: ...
     async def ask_status(self, session: Session) -> None: ...
     async def ask_boot(self, session: Session) -> None: ...
+
+
+PATIENCE = Patience()
 
 
 class Desk(Protocol):
@@ -87,6 +100,8 @@ class Knobs:
     call_timeout_s: float = 30.0
     lease_s: int = 300
     messages_per_s: float = 100.0
+    keep_heartbeats: bool = True  # in the message log
+    patience: Patience = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +114,7 @@ class Services:
     knobs: Knobs
     desk: Desk | None = None  # where requests for certificates and security events go
     boots: dict[str, deque[datetime]] = field(default_factory=dict)  # by identity, to see a station boot in circles
-
-
-class Clock:
-    """How far a station's clock is off, learnt from messages that tell a time. Positive: it is ahead of us.
-
-    A replay after time offline looks like a clock that lags, but its lag shrinks; only a steady one is believed.
-    """
-
-    def __init__(self) -> None:
-        self.offset_s = 0.0
-        self._seen: deque[tuple[datetime, float]] = deque(maxlen=6)
-
-    def note(self, told: datetime, received: datetime) -> None:
-        off_s = (told - received).total_seconds()
-        if -CLOCK_TRUSTED_S < off_s < CLOCK_TRUSTED_S and not self._seen:
-            return
-        self._seen.append((received, off_s))
-        self.offset_s = self._learnt()
-        if self.offset_s == 0.0 and all(abs(o) < CLOCK_TRUSTED_S for _, o in self._seen):
-            self._seen.clear()
-
-    def _learnt(self) -> float:
-        if len(self._seen) < 3 or (self._seen[-1][0] - self._seen[0][0]).total_seconds() < 30:
-            return 0.0
-        offsets = [o for _, o in self._seen]
-        mean = sum(offsets) / len(offsets)
-        steady = max(offsets) - min(offsets) < CLOCK_TRUSTED_S
-        return mean if steady and CLOCK_TRUSTED_S < abs(mean) < CLOCK_EXPLAINED_S else 0.0
+    set_ups: Pace = field(default_factory=Pace)
 
 
 class Session:
@@ -163,6 +151,7 @@ class Session:
             call_timeout_s=knobs.call_timeout_s,
             messages_per_s=knobs.messages_per_s,
         )
+        self.open_alarms = set(record.alarms)
         self.keeper = Keeper(self)
 
     # ------------------------------------------------------------------ what it is
@@ -179,6 +168,11 @@ class Session:
     @property
     def knobs(self) -> Knobs:
         return self.services.knobs
+
+    @property
+    def heartbeat_s(self) -> int:
+        """The interval to tell at a boot: stations that came together must not come together again."""
+        return self.knobs.heartbeat_s if self.record.quiet else spread(self.knobs.heartbeat_s)
 
     @staticmethod
     def now() -> datetime:
@@ -235,9 +229,14 @@ class Session:
     # ------------------------------------------------------------------ for the dialects
 
     async def ask(
-        self, call: tuple[str, dict[str, Any]], *, rank: int = ASKED, timeout_s: float | None = None
+        self,
+        call: tuple[str, dict[str, Any]],
+        *,
+        rank: int = ASKED,
+        timeout_s: float | None = None,
+        sent: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        return await self.connection.call(call[0], call[1], rank=rank, timeout_s=timeout_s)
+        return await self.connection.call(call[0], call[1], rank=rank, timeout_s=timeout_s, sent=sent)
 
     async def ask_of_our_own(self, call: tuple[str, dict[str, Any]]) -> dict[str, Any] | None:
         """A question for our own set-up: None when the station refuses or does not know it. Raises when it is gone."""
@@ -254,6 +253,7 @@ class Session:
 
     def count(self, name: str) -> None:
         self.counters[name] += 1
+        REPAIRS.add(name)
 
     def post(self, job: Callable[[], Any]) -> None:
         self.services.writer.post(job)
@@ -265,13 +265,16 @@ class Session:
         except WriterFull:
             raise Refusal("internal", "the database is behind; try again later") from None
 
-    def learn(self, **more: Any) -> None:
-        """Remember what this station can do; None forgets."""
+    def learn(self, source: str = Source.LEARNED, /, **more: Any) -> None:
+        """Remember what this station can do; None forgets. What holds for its model is kept for its model."""
+        of_model = {k: v for k, v in more.items() if k in BY_NAME}
+        if of_model and self.services.memory.learn(self.record, of_model, source):
+            self.post(partial(learning.learned, self._record.pk, of_model, source, self.now()))
         known = self.record.capabilities
-        if all(known.get(k) == v for k, v in more.items()):
-            return
-        known.update(more)
-        self.post(partial(stations.learned, self._record.pk, more))
+        own = {k: v for k, v in more.items() if k not in BY_NAME and known.get(k) != v}
+        if own:
+            known.update(own)
+            self.post(partial(stations.learned, self._record.pk, own))
 
     def asking(self, action: str, payload: Mapping[str, Any]) -> None:
         """A person's call goes out: what it asks for may be said by a station that waits to be accepted."""
@@ -286,9 +289,6 @@ class Session:
             self.keeper.wake()
         if action == "ClearChargingProfile" and self.may_be_asked:
             self.spawn(self.keeper.install_fail_safe())  # it may have gone with the others
-
-    def heard(self, at: datetime, received: datetime) -> None:
-        self.clock.note(at, received)
 
     # ------------------------------------------------------------------ what the dialects hand on
 
@@ -309,7 +309,10 @@ class Session:
         return "Accepted"
 
     def status_changed(self, report: StatusReport) -> None:
-        self.heard(report.moment.at, self.now())
+        self.clock.note_moment(report.moment, self.now())
+        if report.moment.flag:
+            self.count(report.moment.flag)
+        self.keeper.obedience.told_state(report.evse, report.status)
         pk = self._record.pk
         future = self._submit(partial(stations.status_changed, pk, report))
         if future is not None:
@@ -332,13 +335,18 @@ class Session:
     async def authorize(self, token: ShownToken) -> Verdict:
         return await self.services.memory.authorize(self.record, token, self.now())
 
-    async def transaction(
-        self, verb: Callable[[int, TransactionReport], Outcome], report: TransactionReport
-    ) -> Outcome:
+    async def transaction(self, report: TransactionReport) -> Outcome:
         """Write an event of a transaction, wait until it is durable, and let the limits follow."""
+        if not report.offline:
+            self.clock.note_moment(report.moment, report.received or self.now())
         if report.values and report.evse is not None and not report.offline:
-            self._show_live(report.evse, report.values)
-        outcome = await self.write(partial(verb, self._record.pk, report))
+            self._show_soon(report.evse, lambda: report.values)
+        try:
+            outcome = await self.services.writer.together(
+                ledger.record, (self._record.pk, self.clock.put_right(report))
+            )
+        except WriterFull:
+            raise Refusal("internal", "the database is behind; try again later") from None
         if outcome.evse is not None and outcome.evse_pk is not None:
             self.record.evses.setdefault(outcome.evse, outcome.evse_pk)
             self._follow(outcome, report)
@@ -359,6 +367,8 @@ class Session:
         elif not outcome.open and running == outcome.transaction_id:
             del self.transactions[evse]
             self.keeper.transaction_changed(evse)
+        if report.charging_state and outcome.open:
+            self.keeper.obedience.told_state(evse, report.charging_state)
         if report.charging_state == "SuspendedEVSE" and outcome.evse_pk is not None:
             self._settle_later(outcome.evse_pk)
 
@@ -370,13 +380,18 @@ class Session:
         """
         if not 1 <= evse <= stations.MOST_EVSES:
             return
+        self._show_soon(evse, read)
+        self.services.writer.fold(ledger.progressed, (self._record.pk, evse, transaction_id), read)
+
+    def _show_soon(self, evse: int, read: Callable[[], tuple[MeterValue, ...]]) -> None:
         unshown = self._unshown.get(evse)
         if unshown is None:
             unshown = self._unshown[evse] = deque(maxlen=SHOWN_OF_A_BURST)
         if not unshown:
             self.services.exchange.before_telling(partial(self._show, evse))
         unshown.append(read)
-        self.services.writer.fold(ledger.progressed, (self._record.pk, evse, transaction_id), read)
+        fact = ((self._record.pk, evse, transaction_id), partial(self.clock.put_values_right, read, self.now()))
+        self.services.writer.fold(ledger.progressed_together, "", fact)
 
     def _show(self, evse: int) -> None:
         """Bring the EVSE's present measurement up to date with what came in since."""
@@ -395,10 +410,8 @@ class Session:
         if not newest.quantities:
             return
         now = self.now()
-        self.heard(newest.moment.at, now)
-        at = newest.moment.at
-        if self.clock.offset_s:
-            at -= timedelta(seconds=self.clock.offset_s)
+        self.clock.note_moment(newest.moment, now)
+        at = self.clock.right(newest.moment, now).at
         if not -LIVE_FOR <= now - at <= LIVE_FOR:
             return
         record = self.record
@@ -411,6 +424,7 @@ class Session:
             at=min(at, now),
         )
         self._last[evse] = present
+        self.keeper.obedience.measured(evse, present)
         pk = record.evses.get(evse)
         if pk is not None:
             self.services.exchange.put_live(evse_source(pk), present, record.site_id)
@@ -454,7 +468,7 @@ class Session:
             self.post(partial(stations.evses_exist, self._record.pk, int(connectors)))
             self.spawn(self._read_again_soon())
         if more:
-            self.learn(**more)
+            self.learn(Source.TOLD, **more)
 
     async def _read_again_soon(self) -> None:
         await self.write(lambda: None)
@@ -474,6 +488,8 @@ class Session:
             self.spawn(self.speaks.ask_boot(self))
         elif before.quiet or _electrical(before) != _electrical(after):
             self._set_up(after.firmware_version, booted=False)
+        elif before.isolated - after.isolated:
+            self.keeper.believed_again(set(before.isolated - after.isolated))
 
     def _get_ready(self) -> None:
         """Time passed, or the station spoke of something else than a boot: it has only reconnected."""
@@ -492,26 +508,73 @@ class Session:
     async def _set_up_now(self, firmware: str, booted: bool) -> None:
         """The fail-safe first, then the limit wanted now, then what can wait. Once, never in a loop (Q24)."""
         await asyncio.sleep(0.05)  # the answer to the boot goes first
+        await self.services.set_ups.turn()
         self.keeper.forget_accepted()
         try:
             await self.keeper.install_fail_safe()
         finally:
             self.keeper.go()
+        await self._meet_the_model(firmware)
         if self._boots_in_circles():
             self.count("restless_boots")
+            self.post(partial(learning.blamed, self._record.pk, self.now()))
+            self.keeper.raise_alarm(Alarm.Kind.RESTLESS)
             log.warning("%s boots again and again; it is only sent its limits", self.identity)
             return
         known = self.record.capabilities
         mark = f"{self.speaks.NAME} {firmware}"
-        if booted or known.get("configured") != mark:
+        if (booted or known.get("configured") != mark) and await self._may_ask("configure", booted):
             await self.speaks.configure_meters(self)
             self.learn(configured=mark)
-        if known.get("inventory_of") != mark:
+            self._was_answered("configure", learning.OK)
+        if known.get("inventory_of") != mark and await self._may_ask("inventory", booted):
             self.learn(inventory_of=mark)
-            await self.speaks.take_inventory(self)
+            taken = await self.speaks.take_inventory(self)
+            self._was_answered("inventory", learning.OK if taken else learning.REFUSED)
         if booted or not self.record.evses:
             await asyncio.sleep(READY_AFTER_S)
-            await self.speaks.ask_status(self)
+            if known.get("remote_trigger") is not False:
+                await self.speaks.ask_status(self)
+        if booted:
+            await asyncio.sleep(RESTLESS_WITHIN.total_seconds())
+            self.keeper.end_alarm(Alarm.Kind.RESTLESS)
+
+    async def _meet_the_model(self, firmware: str) -> None:
+        """A product or firmware we have not met yet gets a record of its own. Without a database we go on as it is."""
+        record = self.record
+        if record.model_record is not None and record.firmware_version == firmware:
+            return
+        with contextlib.suppress(TimeoutError, Refusal, DatabaseError):
+            async with asyncio.timeout(MEETS_WITHIN_S):
+                await self.write(partial(learning.meet, self._record.pk, self.now()))
+                await self.services.memory.refresh_station(self._record.pk)
+
+    async def _may_ask(self, question: str, booted: bool) -> bool:
+        """May we ask what has sent stations into a boot? It is written down before it is asked (Q24, R29)."""
+        name = f"{question} {self.speaks.NAME}"
+        model = self.record.model_record
+        if model is None or model.answer(name) == learning.OK:
+            return True
+        word = learning.WAIT
+        for _ in range(ANOTHER_ASKED_S):
+            try:
+                word = await self.write(partial(learning.asks, self._record.pk, name, booted, self.now()))
+            except (Refusal, DatabaseError) as error:
+                log.warning("%s is not asked for %s: it cannot be written down: %s", self.identity, question, error)
+                return False
+            if word != learning.WAIT:
+                break
+            await asyncio.sleep(1)  # another station of this model is being asked
+        if word == learning.NEVER:
+            log.info("%s is not asked for %s: a station of its model did not bear it", self.identity, question)
+        return word == learning.ASK
+
+    def _was_answered(self, question: str, answer: str) -> None:
+        name = f"{question} {self.speaks.NAME}"
+        model = self.record.model_record
+        if model is not None and model.answer(name) != answer:
+            model.asked[name] = {**model.asked.get(name, {}), "answer": answer}
+            self.post(partial(learning.answered, self._record.pk, name, answer))
 
     def _boots_in_circles(self) -> bool:
         boots = self.services.boots.get(self.identity)
@@ -546,6 +609,8 @@ class Session:
         now = self.now()
         if direction == "in":
             self.heard_at = now
+        if action == "Heartbeat" and not self.knobs.keep_heartbeats:
+            return
         self.services.writer.keep(Frame(self._record.pk, now, direction, kind, message_id, action, payload, raw, mends))
 
 

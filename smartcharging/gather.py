@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q
 
-from csms import bus
+from csms import bus, learning
+from csms.metering import DC_EFFICIENCY
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
+from csms.reported_models import ChargingNeeds
 from meters import live
 from meters.history import quarter_so_far
 from meters.measurement import Measurement, Quality
@@ -52,10 +55,21 @@ class Place:
     measured: Measurement | None  # fresh, else None
     connected: bool
     memory: EvseMemory
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def isolated(self) -> bool:
+        """It was seen not to follow, whatever it was told: it counts with its maximum."""
+        return self.limit is not None and self.limit.isolated_at is not None
 
     @property
     def station(self) -> ChargingStation:
         return self.evse.station
+
+    @property
+    def needs(self) -> ChargingNeeds | None:
+        """What the car itself said (ISO 15118). Its phases are not believed: it would be given more for fewer."""
+        return getattr(self.transaction, "needs", None)
 
     @property
     def key(self) -> str:
@@ -110,6 +124,7 @@ def look(site: Site, now: datetime) -> View:
     measured = live.fetch([live.device_source(d.pk) for d in devices] + [live.evse_source(e.pk) for e in evses])
     held = bus.holders({e.station.identity for e in evses})
     remembered = remember.recall(site.pk)
+    known = learning.of_stations({e.station_id: e.station for e in evses}.values())
 
     plan = Plan.objects.filter(site=site, starts_at__lte=now, valid_until__gt=now).order_by("-made_at").first()
     fresh = _fresh_devices(devices, measured, now)
@@ -123,6 +138,7 @@ def look(site: Site, now: datetime) -> View:
             measured=measured.get(live.evse_source(evse.pk)),
             connected=evse.station.identity in held,
             memory=remembered.get(evse.pk, EvseMemory()),
+            capabilities=known.get(evse.station_id, {}),
             now=now,
         )
         for evse in evses
@@ -315,7 +331,7 @@ def _open_transactions(site: Site) -> dict[int, Transaction]:
     """The newest open transaction of each EVSE."""
     rows = (
         Transaction.objects.filter(station__site=site, ended_at=None, evse__isnull=False)
-        .select_related("goal", "id_token__token_profile__profile")
+        .select_related("goal", "needs", "id_token__token_profile__profile")
         .order_by("started_at", "pk")
     )
     return {row.evse_id: row for row in rows if row.evse_id is not None}
@@ -335,6 +351,7 @@ def _place(
     measured: Measurement | None,
     connected: bool,
     memory: EvseMemory,
+    capabilities: Mapping[str, Any],
     now: datetime,
 ) -> Place:
     if measured is not None and not (measured.is_fresh(now, RULES.ev_max_age_s) and _still_counts(evse, measured)):
@@ -357,6 +374,7 @@ def _place(
         measured=measured,
         connected=connected,
         memory=memory,
+        capabilities=capabilities,
     )
     if measured is None or transaction is None:
         return place
@@ -403,15 +421,15 @@ def _session(place: Place, plan: Plan | None, now: datetime) -> Session:
         max_a=max_a(place),
         min_a=min_a(place),
         dc=place.dc,
-        max_w=station.max_w,
+        max_w=max_w(place),
         wants=wants(place, now),
         reachable=reachable,
         offered_a=memory.offered_a,
         offered_since=memory.since,
         offered_before_a=memory.before_a,
         lease_until=place.limit.lease_until if place.limit is not None and memory.offered_a is not None else None,
-        # A quiet station was never told a fail-safe: it may take what it can.
-        fail_safe_a=station.max_a if station.quiet else station.fail_safe_a,
+        fail_safe_a=falls_back_on_a(place),
+        isolated_a=station.max_a if place.isolated else None,
         measured_a=phase_currents(place.measured),
         measured_at=place.measured.at if place.measured is not None else None,
         priority=priority_of(place),
@@ -425,6 +443,19 @@ def _session(place: Place, plan: Plan | None, now: datetime) -> Session:
         group=station.pk,
         group_max_a=station.station_max_a,
     )
+
+
+def falls_back_on_a(place: Place) -> float:
+    """What the station allows an EVSE when nobody leads it any more, as far as that is proven.
+
+    A quiet station was never told a fail-safe, and one that takes none has none: it may take what it can. One that
+    does not end its limits by itself keeps the last one (Q21).
+    """
+    station, known = place.station, place.capabilities
+    if station.quiet or known.get("fail_safe") == "refused":
+        return station.max_a
+    keeps = known.get("honours_duration") is False or known.get("kind") == "Relative"
+    return max(station.fail_safe_a, place.memory.offered_a or 0.0) if keeps else station.fail_safe_a
 
 
 def wants(place: Place, now: datetime) -> bool:
@@ -462,16 +493,31 @@ def phases_of(place: Place, now: datetime) -> tuple[bool, bool, bool]:
 
 
 def max_a(place: Place) -> float:
-    car = place.vehicle.max_a if place.vehicle is not None else None
-    return place.station.max_a if not car or place.dc else min(place.station.max_a, car)
+    """The station's most, or less where the car's record or the car itself says so."""
+    if place.dc:
+        return place.station.max_a
+    record_a = place.vehicle.max_a if place.vehicle is not None else None
+    told_a = place.needs.max_a if place.needs is not None else None
+    return min(place.station.max_a, record_a or place.station.max_a, told_a or place.station.max_a)
 
 
 def min_a(place: Place) -> float:
-    """The least worth offering: the station's, the car's own as its record says or as it has shown."""
+    """The least worth offering: the station's, the car's own as its record, the car itself or its past says."""
     if place.dc:
         return min(place.station.min_a, max_a(place))
-    car = place.vehicle.min_a if place.vehicle is not None else None
-    return min(max(minimum_a(place.memory.minimum, place.station.min_a), car or 0.0), max_a(place))
+    record_a = place.vehicle.min_a if place.vehicle is not None else None
+    told_a = place.needs.min_a if place.needs is not None else None
+    shown_a = minimum_a(place.memory.minimum, max(place.station.min_a, place.capabilities.get("min_current_a") or 0.0))
+    return min(max(shown_a, record_a or 0.0, told_a or 0.0), max_a(place))
+
+
+def max_w(place: Place) -> float | None:
+    """Of a DC station: its own most, or less where the car told what it can take (on its own side of the rectifier)."""
+    told_w = place.needs.max_w if place.dc and place.needs is not None else None
+    if not told_w:
+        return place.station.max_w
+    at_the_inlet = told_w / DC_EFFICIENCY
+    return at_the_inlet if place.station.max_w is None else min(place.station.max_w, at_the_inlet)
 
 
 def priority_of(place: Place) -> int:

@@ -59,9 +59,10 @@ def orders(received: Iterable[GridCommand], now: datetime) -> list[Narrowing]:
 
 
 def hands(keys: Mapping[tuple[str, int], str], now: datetime) -> list[Narrowing]:
-    """What an operator has put on an EVSE by hand, until its lease ends. `keys` by (identity, EVSE number)."""
+    """What operators have put on an EVSE by hand, each until its lease ends. `keys` by (identity, EVSE number)."""
     return [
         Narrowing(Rank.WISH, want.reason, session=keys[pair], limit_a=want.limit_a, limit_w=want.limit_w)
-        for pair, want in bus.hand_limits(keys).items()
+        for pair, wants in bus.hand_limits(keys).items()
+        for want in wants
         if want.until > now
     ]

@@ -14,8 +14,6 @@ from typing import Any
 
 from csms import cost_display, vendors
 from csms.ledger import Outcome
-from csms.ledger import transaction_ended as ended
-from csms.ledger import transaction_started as started
 from csms.ocpp16 import codec, cost, firmware
 from csms.profiles import ChargingProfile
 from csms.schemas import V16
@@ -24,6 +22,7 @@ from csms.session import Session
 log = logging.getLogger(__name__)
 
 NAME = V16
+CODEC = codec
 Payload = dict[str, Any]
 Answer = Payload | Awaitable[Payload]
 
@@ -47,7 +46,7 @@ WHILE_PENDING: frozenset[str] | None = None
 
 def boot_notification(session: Session, payload: Payload) -> Answer:
     status = session.booted(codec.boot(payload))
-    interval = session.knobs.heartbeat_s if status == "Accepted" else min(PENDING_INTERVAL_S, session.knobs.heartbeat_s)
+    interval = session.heartbeat_s if status == "Accepted" else min(PENDING_INTERVAL_S, session.knobs.heartbeat_s)
     return {"status": status, "currentTime": codec.iso(session.now()), "interval": interval}
 
 
@@ -66,14 +65,14 @@ async def authorize(session: Session, payload: Payload) -> Payload:
 
 async def transaction_started(session: Session, payload: Payload) -> Payload:
     report = codec.started(payload, session.now())
-    outcome = await session.transaction(started, report)
+    outcome = await session.transaction(report)
     return {"transactionId": int(outcome.transaction_id), "idTagInfo": codec.verdict(outcome.verdict)}
 
 
 async def transaction_ended(session: Session, payload: Payload) -> Payload:
     """Always answered as accepted once it is kept, whoever's it is: a refused stop is repeated for ever (Q12)."""
     report = codec.ended(payload, session.now())
-    outcome = await session.transaction(ended, report)
+    outcome = await session.transaction(report)
     if cost_display.shows_cost(session) and not outcome.repeated:
         session.spawn(_tell_final_cost(session, outcome))
     return {"idTagInfo": codec.verdict(outcome.verdict)} if report.token is not None else {}
@@ -166,13 +165,14 @@ async def configure_meters(session: Session) -> None:
         measurands.pop()
 
 
-async def take_inventory(session: Session) -> None:
+async def take_inventory(session: Session) -> bool:
     """All configuration keys, in one question: asking for one by name has sent stations into a boot (Q24)."""
     result = await session.ask_of_our_own(codec.request_report(0))
     if result is None:
-        return
+        return False
     variables = codec.variables(result)
     session.reported(variables, codec.capabilities(variables))
+    return True
 
 
 async def ask_status(session: Session) -> None:

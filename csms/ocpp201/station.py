@@ -13,9 +13,6 @@ from functools import partial
 from typing import Any
 
 from csms import cost_display, vendors
-from csms.ledger import transaction_ended as ended
-from csms.ledger import transaction_started as started
-from csms.ledger import transaction_updated as updated
 from csms.ocpp201 import access, codec, contracts, display, firmware, reporting
 from csms.profiles import ChargingProfile
 from csms.schemas import V201
@@ -25,6 +22,7 @@ from csms.vocabulary import Kind
 log = logging.getLogger(__name__)
 
 NAME = V201
+CODEC = codec
 Payload = dict[str, Any]
 Answer = Payload | Awaitable[Payload]
 
@@ -44,7 +42,6 @@ WHILE_PENDING: frozenset[str] | None = frozenset({"BootNotification", "NotifyRep
 (2.0.1 part 2 B02.FR.09). An event of a transaction is kept all the same: refused, it would be lost.
 """
 INVENTORY_ID = 1
-_VERBS = {Kind.STARTED: started, Kind.UPDATED: updated, Kind.ENDED: ended}
 
 
 # ---------------------------------------------------------------------- it tells, we answer
@@ -52,7 +49,7 @@ _VERBS = {Kind.STARTED: started, Kind.UPDATED: updated, Kind.ENDED: ended}
 
 def boot_notification(session: Session, payload: Payload) -> Answer:
     status = session.booted(codec.boot(payload))
-    interval = session.knobs.heartbeat_s if status == "Accepted" else min(PENDING_INTERVAL_S, session.knobs.heartbeat_s)
+    interval = session.heartbeat_s if status == "Accepted" else min(PENDING_INTERVAL_S, session.knobs.heartbeat_s)
     return {"currentTime": codec.iso(session.now()), "interval": interval, "status": status}
 
 
@@ -81,7 +78,7 @@ async def transaction_event(session: Session, payload: Payload) -> Payload:
     The answer to the last one has what the charge cost (I03); while it goes on, the cost is told besides (I02).
     """
     report = codec.event(payload, session.now())
-    outcome = await session.transaction(_VERBS[report.kind], report)
+    outcome = await session.transaction(report)
     answer: Payload = {}
     if report.kind is Kind.ENDED:
         cost = await cost_display.final(session, outcome)
@@ -187,9 +184,9 @@ async def _set(session: Session, variable: str, value: str) -> str:
     return str(codec.answered(action, result)["status"]) if result is not None else ""
 
 
-async def take_inventory(session: Session) -> None:
+async def take_inventory(session: Session) -> bool:
     """Everything the station can report; it comes in parts, as NotifyReport."""
-    await session.ask_of_our_own(codec.request_report(INVENTORY_ID))
+    return await session.ask_of_our_own(codec.request_report(INVENTORY_ID)) is not None
 
 
 async def ask_status(session: Session) -> None:

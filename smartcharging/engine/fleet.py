@@ -7,7 +7,8 @@ first. `hold` is the most each car may be taking right now, whatever we say in t
   for a few seconds after a change the limit before it, because the car is still on its way;
 - an unreachable one: the higher of its last limit and its fail-safe until the lease ends, then its fail-safe;
 - every one: what it is measured to take, when that is more; and one that was seen not to follow its limit and has
-  been silent since, what it was seen to take.
+  been silent since, what it was seen to take;
+- an isolated one, which follows no limit in whatever way it is told (`csms/obedience.py`): its maximum.
 
 An EVSE with nothing plugged in counts the same: it may start by itself at what it was last told. That is why free
 EVSEs are told a standby of 0 where their fail-safe does not fit beside the cars.
@@ -128,7 +129,9 @@ class Fleet:
             drawn = np.zeros((len(sessions), 4))
             drawn[:, :SUM] = likely * np.where(dc, 1.0 - rules.dc_doubt, 1.0)[:, None]
             # Whoever was told to take less has by now done so, though his last measurement is from before.
-            followed = known & (changed_s >= rules.react_s) & (age_s > changed_s - rules.react_s)
+            isolated_a = column("isolated_a")
+            isolated = ~np.isnan(isolated_a)
+            followed = known & ~isolated & (changed_s >= rules.react_s) & (age_s > changed_s - rules.react_s)
             no_more = np.where(followed & ~np.isnan(offered), offered, np.inf)
             drawn[:, :SUM] = np.minimum(drawn[:, :SUM], no_more[:, None])
             drawn[:, SUM] = drawn[:, :SUM].sum(axis=1)
@@ -141,6 +144,8 @@ class Fleet:
             hold = np.maximum(held[:, None] * uses, np.column_stack((likely, likely.sum(axis=1))))
             still = (~reachable & defiant)[:, None]
             hold[:, :SUM] = np.where(still, np.fmax(hold[:, :SUM], measured), hold[:, :SUM])
+            whatever = np.nan_to_num(isolated_a)[:, None] * uses[:, :SUM]
+            hold[:, :SUM] = np.maximum(hold[:, :SUM], whatever)
             hold[:, SUM] = hold[:, :SUM].sum(axis=1)
             # A free EVSE may load its copper the moment somebody plugs in. A limit in watts is a mean over a minute or
             # a quarter hour: there it counts when it draws.
@@ -150,6 +155,7 @@ class Fleet:
             pressing = tree.least_above(_over(snapshot, limits, tree.size))[at].min(axis=1, initial=0.0) < 0
             seen_after_s = changed_s - age_s
             ignores = reachable & known & above & (seen_after_s >= np.where(pressing, rules.follow_s, patience_s))
+            ignores |= reachable & isolated
 
             unsure = known & (age_s > changed_s - rules.follow_s) & (changed_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, np.nan_to_num(offered)[:, None] * uses), drawn)

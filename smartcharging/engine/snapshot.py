@@ -56,6 +56,7 @@ class Session:
     group: int | None = None  # EVSEs of one station share `group_max_a`, per phase
     group_max_a: float | None = None
     offered_before_a: float | None = None  # the limit before the present one: the car may still be on its way down
+    isolated_a: float | None = None  # it follows no limit: whatever it is told, it may take this much per phase
 
     @property
     def phase_count(self) -> int:

@@ -24,6 +24,7 @@ from csms.models import (
 )
 from csms.vocabulary import moment
 from meters import live
+from csms.obedience_models import StationModel
 from meters.models import Site
 from tests.csms.charge_point import V16, V201, basic, running, station, written
 
@@ -137,7 +138,7 @@ async def test_the_set_up_follows_a_boot_once_and_the_inventory_once_a_firmware(
             p for a, p in bare.asked if a == "ChangeConfiguration"
         ]
         assert len(tried) == 3 and tried[2] == ",".join(tried[0].split(",")[:-2])
-        await eventually(lambda: ChargingStation.objects.get().capabilities.get("rate_unit") == "A")
+        await eventually(lambda: StationModel.objects.get().value("rate_unit") == "A")
 
         bare.forget()
         await bare.ask("BootNotification", BOOT_16)
@@ -184,8 +185,7 @@ async def test_an_inventory_of_a_2_0_1_station_is_kept() -> None:
         await bare.ask("NotifyReport", report)
         await written(gateway)
         assert (await StationVariable.objects.aget(station=row)).value == "4"
-        row = await ChargingStation.objects.aget(pk=row.pk)
-        assert row.capabilities["max_stack_level"] == 4
+        assert (await StationModel.objects.aget()).value("max_stack_level") == 4
 
 
 @pytest.mark.parametrize(

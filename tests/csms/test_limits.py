@@ -13,6 +13,7 @@ from csms import bus, calls
 from csms.bus import Want
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, IdToken, WantedLimit
+from csms.obedience_models import Alarm, StationModel
 from meters.models import Site
 from tests.csms.charge_point import V16, V201, Bare, running, station
 from tests.csms.test_gateway import BOOT_16, BOOT_201, eventually
@@ -67,6 +68,10 @@ def of(purpose: str, limit: float | None = None) -> Any:
 
 def live_limits(bare: Bare) -> list[float]:
     return [first_limit(p) for a, p in bare.asked if a == "SetChargingProfile" and is_live(p)]
+
+
+def profiles(bare: Bare) -> int:
+    return sum(action == "SetChargingProfile" for action, _ in bare.asked)
 
 
 async def booted(bare: Bare, version: str = V16) -> None:
@@ -274,7 +279,12 @@ async def test_a_refused_profile_is_tried_once_down_the_ladder_and_the_rung_is_r
         await want(8)
         await state("accepted", accepted_a=8)
         assert live_limits(bare) == [5520.0]
-        await eventually(lambda: ChargingStation.objects.get().capabilities.get("rung") == ["tx_default", "W", False])
+
+        def learnt() -> bool:
+            model = StationModel.objects.first()
+            return model is not None and (model.value("purpose"), model.value("rate_unit")) == ("tx_default", "W")
+
+        await eventually(learnt)
 
 
 @pytest.mark.parametrize("answer", [{"status": "Rejected"}, ["NotSupported", "no smart charging", {}]])
@@ -288,12 +298,14 @@ async def test_a_station_that_refuses_everything_is_said_to_and_not_asked_again(
         await want(10)
         kept = await state("refused")
         assert kept.accepted_a is None and kept.detail
-        tried = len(bare.asked)
+        tried = profiles(bare)
         await want(10)
         await asyncio.sleep(0.2)
-        assert len(bare.asked) == tried == 5
-        await want(9)  # another limit is another question
-        await eventually(lambda: len(bare.asked) == 2 * tried)
+        assert profiles(bare) == tried == 8
+        await want(9)  # another limit is another question, asked once: it is isolated by now
+        await eventually(lambda: profiles(bare) == tried + 1)
+        await eventually(lambda: WantedLimit.objects.filter(isolated_at__isnull=False).exists())
+        assert await Alarm.objects.filter(kind=Alarm.Kind.LIMIT_REFUSED, ended_at=None).acount() == 1
 
 
 async def test_the_last_rung_steps_down_to_the_fail_safe_by_itself() -> None:
@@ -306,7 +318,7 @@ async def test_the_last_rung_steps_down_to_the_fail_safe_by_itself() -> None:
         await started(bare)
         await want(10)
         await state("accepted", accepted_a=10)
-        _, last = bare.asked[-1]
+        last = [payload for action, payload in bare.asked if action == "SetChargingProfile"][-1]
         assert schedule(last)["chargingSchedulePeriod"] == [
             {"startPeriod": 0, "limit": 10.0},
             {"startPeriod": 360, "limit": 6.0},
