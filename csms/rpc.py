@@ -36,6 +36,7 @@ ANSWERS_REMEMBERED = 8
 BURST_S = 5
 FLOOD_S = 60.0
 MESSAGE_ID_LENGTH = 36
+DEEPEST = 64  # levels of lists and objects; the deepest schema has ten, and what walks a payload must come to an end
 
 EMERGENCY, URGENT, LIMIT, ASKED, UNASKED = -1, 0, 1, 2, 3
 """Who goes first when several calls of ours wait: a lowered limit before a person's call before our own set-up.
@@ -191,6 +192,9 @@ class Connection:
             message = self._read_again(frame)
         if type(message) is not list or not message:
             return self._malformed(frame)
+        if frame.count(b"{") + frame.count(b"[") > DEEPEST and _is_deeper(message, DEEPEST):
+            self._count("too_deep")
+            message[2:] = [None] if message[0] in (RESULT, ERROR) else []
         if b"\\u0000" in frame:  # no database keeps it, and no word needs it
             self._count("nul_character")
             message = _without_nul(message)
@@ -203,7 +207,10 @@ class Connection:
         if isinstance(kind, str) and kind.strip() in ("2", "3", "4"):
             self._count("type_as_text")
             message[0] = int(kind)
-            return self._accept(orjson.dumps(message))
+            if message[0] == CALL:
+                return self._accept_call(message, frame)
+            self._accept_answer(message, frame)
+            return None
         return self._unknown_type(message, frame)
 
     def _read_again(self, frame: bytes) -> Any:
@@ -533,6 +540,20 @@ def _without_nul(thing: Any) -> Any:
     if isinstance(thing, dict):
         return {_without_nul(name): _without_nul(value) for name, value in thing.items()}
     return thing
+
+
+def _is_deeper(thing: Any, most: int) -> bool:
+    level = [thing]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _is_id(thing: Any) -> bool:
