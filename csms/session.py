@@ -216,6 +216,8 @@ class Session:
         task = asyncio.ensure_future(self._quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if asyncio.iscoroutine(work):
+            task.add_done_callback(lambda _: work.close())  # cut off before its first step
         return task
 
     async def _quietly(self, work: Awaitable[Any]) -> None:
