@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.urls import get_resolver
+from django.utils import timezone
 
+from csms.workflow_models import FirmwareImage, FirmwareRollout, LocalList, LogRequest, Reservation
 from tests.people import calling
 from tests.webapp.office import Office
 
 pytestmark = pytest.mark.django_db
+
+
+def the(model: Any) -> int:
+    """The key of the office's one record of this kind."""
+    return model.objects.get().pk
+
 
 CAST = ("anonymous", "stranger", "driver", "viewer", "operator", "installer", "superuser")
 
@@ -43,6 +52,16 @@ READS: list[tuple[str, Callable[[Office], str], tuple[int, ...]]] = [
     ("GET", lambda o: "prices/", (401, 200, 200, 200, 200, 200, 200)),
     ("GET", lambda o: "grid-commands/", (401, 200, 200, 200, 200, 200, 200)),
     ("GET", lambda o: f"grid-commands/{o.command.pk}/", (401, 404, 404, 200, 200, 200, 200)),
+    ("GET", lambda o: "reservations/", (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", lambda o: f"reservations/{the(Reservation)}/", (401, 404, 404, 200, 200, 200, 200)),
+    ("GET", lambda o: "local-lists/", (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", lambda o: f"local-lists/{the(LocalList)}/", (401, 404, 404, 200, 200, 200, 200)),
+    ("GET", lambda o: "station-logs/", (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", lambda o: f"station-logs/{the(LogRequest)}/", (401, 404, 404, 200, 200, 200, 200)),
+    ("GET", lambda o: f"station-logs/{the(LogRequest)}/file/", (401, 404, 404, 403, 404, 404, 404)),
+    ("GET", lambda o: "firmware-rollouts/", (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", lambda o: f"firmware-rollouts/{the(FirmwareRollout)}/", (401, 404, 404, 200, 200, 200, 200)),
+    ("GET", lambda o: f"firmware-rollouts/{the(FirmwareRollout)}/stations/", (401, 404, 404, 200, 200, 200, 200)),
     ("GET", lambda o: "schema/", (200, 200, 200, 200, 200, 200, 200)),
     ("GET", lambda o: "docs/", (200, 200, 200, 200, 200, 200, 200)),
     ("GET", lambda o: "no-such-thing/", (404, 404, 404, 404, 404, 404, 404)),
@@ -50,6 +69,12 @@ READS: list[tuple[str, Callable[[Office], str], tuple[int, ...]]] = [
 
 LATER = "2036-01-01T00:00:00Z"
 SOON = {"energy_kwh": 10}
+
+
+def in_an_hour() -> str:
+    return (timezone.now() + timedelta(hours=1)).isoformat()
+
+
 WRITES: list[tuple[str, Callable[[Office], str], Callable[[Office], Any], tuple[int, ...]]] = [
     (
         "POST",
@@ -147,6 +172,35 @@ WRITES: list[tuple[str, Callable[[Office], str], Callable[[Office], Any], tuple[
         lambda o: {"state": "ended"},
         (401, 404, 404, 403, 200, 200, 200),
     ),
+    (
+        "POST",
+        lambda o: "reservations/",
+        lambda o: {"id_token": o.token.value, "station": o.station.identity, "ends_at": in_an_hour()},
+        (401, 400, 400, 403, 201, 201, 201),
+    ),
+    ("DELETE", lambda o: f"reservations/{the(Reservation)}/", lambda o: None, (401, 404, 404, 403, 200, 200, 200)),
+    ("POST", lambda o: f"local-lists/{the(LocalList)}/send/", lambda o: {}, (401, 404, 404, 403, 200, 200, 200)),
+    (
+        "POST",
+        lambda o: "station-logs/",
+        lambda o: {"station": o.station.identity},
+        (401, 400, 400, 403, 409, 409, 409),
+    ),
+    (
+        "POST",
+        lambda o: "firmware-rollouts/",
+        lambda o: {"image": the(FirmwareImage), "site": o.site.pk},
+        (401, 400, 400, 403, 403, 201, 201),
+    ),
+    *(
+        (
+            "POST",
+            lambda o, verb=verb: f"firmware-rollouts/{the(FirmwareRollout)}/{verb}/",
+            lambda o: {},
+            (401, 404, 404, 403, 403, allowed, allowed),
+        )
+        for verb, allowed in (("start", 409), ("pause", 409), ("resume", 409), ("cancel", 200))
+    ),
     ("POST", lambda o: "sites/", lambda o: {"name": "x"}, (401, 405, 405, 405, 405, 405, 405)),
     (
         "DELETE",
@@ -225,6 +279,9 @@ def test_every_address_of_the_api_is_in_the_table():
         *("site-list", "site-detail", "site-now", "site-plan", "site-report", "transaction-list", "transaction-detail"),
         *("charginggoal-list", "charginggoal-detail", "idtoken-list", "idtoken-detail", "device-list", "device-detail"),
         *("userprofile-list", "userprofile-detail", "gridcommand-list", "gridcommand-detail"),
+        *("reservation-list", "reservation-detail", "locallist-list", "locallist-detail", "locallist-send"),
+        *("logrequest-list", "logrequest-detail", "logrequest-file", "firmwarerollout-list", "firmwarerollout-detail"),
+        *(f"firmwarerollout-{verb}" for verb in ("stations", "start", "pause", "resume", "cancel")),
     }
 
 

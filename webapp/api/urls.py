@@ -17,7 +17,9 @@ from webapp.api.goals import BulkGoals, Goals
 from webapp.api.grid import GridCommands
 from webapp.api.messages import StationCall, StationMessages
 from webapp.api.prices import Prices
+from webapp.api.reservations import Reservations
 from webapp.api.sites import Sites
+from webapp.api.station_work import FirmwareRollouts, LocalLists, StationLogs
 from webapp.api.stations import StationDetail, StationList
 from webapp.api.tokens import IdTokens, UserProfiles
 from webapp.api.transactions import Transactions
@@ -40,6 +42,10 @@ router.register("id-tokens", IdTokens)
 router.register("user-profiles", UserProfiles)
 router.register("devices", Devices)
 router.register("grid-commands", GridCommands)
+router.register("reservations", Reservations)
+router.register("local-lists", LocalLists)
+router.register("station-logs", StationLogs)
+router.register("firmware-rollouts", FirmwareRollouts)
 
 urlpatterns = [
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
