@@ -1,8 +1,8 @@
 """The small subscriber: a reading, a transaction or a status becomes a balance or a plan on the queue, coalesced.
 
 `fresh` rings the balance of its site, with a pause between two rings, the last of which is never lost. A transaction
-that starts finds its goal first; then, and when it ends or its token changes, the site is planned anew at once. A
-Redis that restarts is waited for; what was missed meanwhile, beat repairs.
+that starts finds its goal first; then, and when it ends or its token changes, or a car tells its needs, the site is
+planned anew at once. A Redis that restarts is waited for; what was missed meanwhile, beat repairs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Any
 
 import redis
 from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.utils import timezone
 
 from csms.announcing import STATUS_CHANNEL, TRANSACTION_CHANNEL
 from csms.models import Transaction
+from csms.needs import NEEDS_CHANNEL
 from meters.live import FRESH_CHANNEL, connection
-from smartcharging import goals, wake
+from smartcharging import car_needs, goals, wake
 
-CHANNELS = (FRESH_CHANNEL, TRANSACTION_CHANNEL, STATUS_CHANNEL)
+CHANNELS = (FRESH_CHANNEL, TRANSACTION_CHANNEL, STATUS_CHANNEL, NEEDS_CHANNEL)
 SPACING_S = 0.3
 LONGEST_PAUSE_S = 10.0
 IDLE_S = 1.0
@@ -89,6 +91,8 @@ class Listener:
                 return  # a station that waits in quarantine belongs to no site
             if channel == TRANSACTION_CHANNEL:
                 self._transaction(site_id, str(body["kind"]), int(body["transaction"]))
+            elif channel == NEEDS_CHANNEL:
+                self._needs(site_id, int(body["needs"]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("listener: a message on %s cannot be read: %s", channel, error)
             return
@@ -105,9 +109,19 @@ class Listener:
         try:
             found = Transaction.objects.select_related("station").filter(pk=pk, ended_at=None).first()
             if found is not None:
+                car_needs.begun(found, timezone.now())
                 goals.attach(found)
         except (DatabaseError, InterfaceError, OSError) as error:
             log.warning("listener: transaction %s could not get its goal; the next plan will see to it: %s", pk, error)
+
+    def _needs(self, site_id: int, pk: int) -> None:
+        """A car said what it needs; its goal asks for a plan itself, and the station waits for what comes of it."""
+        close_old_connections()
+        try:
+            car_needs.heard(pk, timezone.now())
+        except (DatabaseError, InterfaceError, OSError) as error:
+            log.warning("listener: the needs of a car (%s) could not become its goal: %s", pk, error)
+        self._replan(site_id, "needs of a car")
 
     def _ask(self, site_id: int) -> None:
         """Ring now, or as soon as the pause since the last ring is over."""

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 
 from meters.models import Site
-from smartcharging import goals, picture
+from smartcharging import car_needs, goals, picture
 from smartcharging.engine.plan import solve
 from smartcharging.engine.problem import PlanResult
 from smartcharging.gather import View, planned_now
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 def make_plan(site: Site, trigger: str, now: datetime) -> Plan:
     """Plan the coming day of a site. Raises `gather.SiteNotReady`."""
+    car_needs.repair(site, now)
     goals.attach_waiting(site, now)
     today = day(site, now)
     result = solve(today.problem, clock=time.perf_counter)

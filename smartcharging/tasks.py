@@ -16,7 +16,9 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from csms import reports
 from csms.models import MeterSample, OcppMessage
+from csms.reported_models import MonitoringEvent
 from meters import history
 from meters.models import Site
 from smartcharging import dispatch, fetch, forecasts, picture, quarters, wake
@@ -160,8 +162,10 @@ def tidy() -> None:
     history.tidy(now)
     readings = now - timedelta(days=settings.READING_KEEP_DAYS)
     messages = now - timedelta(days=settings.MESSAGE_KEEP_DAYS)
+    reports.tidy(now, timedelta(days=settings.MESSAGE_KEEP_DAYS))
     for records, limit in (
         (OcppMessage.objects.filter(at__lt=messages), messages),
+        (MonitoringEvent.objects.filter(received_at__lt=messages), messages),
         (MeterSample.objects.filter(at__lt=readings), readings),
         (AllocationRecord.objects.filter(at__lt=messages), messages),
         (Plan.objects.filter(made_at__lt=now - KEEP_PLANS), now - KEEP_PLANS),
