@@ -28,6 +28,7 @@ from websockets.typing import Subprotocol
 from csms import authority, credentials, security_events, stations
 from csms import listeners as places
 from csms.admission import Came, Doorkeeper, Login, Refused, dialect_of, identity_of, wrong
+from csms.counting import HANDSHAKES
 from csms.exchange import Exchange
 from csms.listeners import Files, Kind, Listener
 from csms.memory import Memory, StationRecord
@@ -35,12 +36,14 @@ from csms.porch import Porch, standing
 from csms.schemas import V16
 from csms.security_events import Watch
 from csms.showing import Shown, by_proxy, by_tls
+from csms.sign_of_life import PATHS, SignOfLife
 from csms.tls import Wardrobe
 from csms.writer import Writer, WriterFull
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 20.0
+BACKLOG = 4096  # connections the kernel holds for us while a storm is let in; it has a cap of its own
 CLOSE_S = 5.0
 LOOK_EVERY_S = 5.0
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP")
@@ -87,6 +90,8 @@ class Door:
         self._servers: list[Server] = []
         self._wardrobes: list[Wardrobe] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self.sign_of_life: SignOfLife | None = None
 
     async def open(
         self, converse: Callable[[ServerConnection], Awaitable[None]], listeners: Sequence[Listener]
@@ -127,6 +132,8 @@ class Door:
             server_header=None,
             logger=logging.getLogger("websockets.server"),
             start_serving=False,
+            backlog=BACKLOG,
+            reuse_port=settings.GATEWAYS > 1 or None,
         )
 
     async def start_serving(self) -> None:
@@ -135,8 +142,17 @@ class Door:
             log.info("stations may come to %s", replace(listener, port=_port_of(server)))
         self._tasks.append(asyncio.create_task(self._look_after()))
 
+    def stop_accepting(self) -> None:
+        """New connections go to another gateway; who is in stays in."""
+        for server in self._servers:
+            server.close(close_connections=False)
+
     async def shut(self, code: int, reason: str) -> None:
         """Let nobody in any more, and close every socket that came in."""
+        for server in self._servers:
+            for connection in list(server.connections):
+                self._closing.add(task := asyncio.create_task(connection.close(code, reason)))
+                task.add_done_callback(self._closing.discard)
         for task in self._tasks:
             task.cancel()
         for server in self._servers:
@@ -179,6 +195,13 @@ class Door:
 
     async def handshake(self, listener: Listener, connection: ServerConnection, request: Request) -> Response | None:
         """Let a station in (None), or answer with a refusal that tells nothing."""
+        if request.path in PATHS and self.sign_of_life is not None:
+            return await self.sign_of_life.answer(request.path)
+        refusal = await self._let_in(listener, connection, request)
+        HANDSHAKES.add("let_in" if refusal is None else str(refusal.status_code))
+        return refusal
+
+    async def _let_in(self, listener: Listener, connection: ServerConnection, request: Request) -> Response | None:
         peer = _peer(connection)
         address, identity = peer, ""
         record: StationRecord | None = None

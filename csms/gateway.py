@@ -10,10 +10,13 @@ sockets: heartbeats are answered, transactions wait until they are durable, limi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 import socket as sockets
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -23,7 +26,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from websockets.asyncio.server import ServerConnection
 
-from csms import stations
+from csms import counting, stations
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
 from csms.certificates import Desk
 from csms.door import Door, configured, dialect_name
@@ -35,8 +38,10 @@ from csms.ocpp201 import station as ocpp201
 from csms.rpc import ASKED
 from csms.schemas import V16, V201, dialect
 from csms.session import Dialect, Knobs, Services, Session
+from csms.sign_of_life import SignOfLife
 from csms.wire import Wire
 from csms.writer import Writer
+from meters import logs, metrics
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ HOLD_EVERY_S = 10.0
 REFRESH_EVERY_S = 30.0
 CERTIFICATES_EVERY_S = 3600.0
 BEAT_ROUND = 20  # seconds in which each socket gets one ping
+CLOSED_PER_S, CLOSED_WITHIN_S = 400, 8.0  # at a stop: not all at once, so that they come back spread
+ANSWERED_WITHIN_S = 3.0
 DEAD_AFTER_MS = 45_000  # without an acknowledgement of what we sent, the network is gone
 CALLS_AT_ONCE = 1_000
 _SPEAKS: dict[str, Dialect] = {V16: ocpp16, V201: ocpp201}
@@ -60,6 +67,7 @@ class Gateway:
             call_timeout_s=settings.OCPP_CALL_TIMEOUT_S,
             lease_s=settings.LIMIT_LEASE_S,
             messages_per_s=settings.OCPP_MAX_MESSAGES_PER_S,
+            keep_heartbeats=settings.OCPP_LOG_HEARTBEATS,
         )
         self._listeners = listeners
         self.sessions: dict[str, Session] = {}
@@ -67,6 +75,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._second = 0
+        self._beat_at = 0.0
 
     # ------------------------------------------------------------------ start and stop
 
@@ -89,6 +98,7 @@ class Gateway:
         self.memory = Memory()
         self.writer = Writer(self.exchange.publish)
         self.door = Door(self.memory, self.writer, self.exchange)
+        self.door.sign_of_life = SignOfLife(self.memory, self.exchange, lambda: self._stopping)
         self.desk = Desk(self.memory, self.writer, self.door.watch)
         self.services = Services(self.memory, self.writer, self.exchange, self.knobs, desk=self.desk)
         await self.door.open(self._converse, self._listeners or configured(host, port))
@@ -100,6 +110,7 @@ class Gateway:
             asyncio.create_task(self._every(HOLD_EVERY_S, self._hold)),
             asyncio.create_task(self._every(REFRESH_EVERY_S, self._refresh)),
             asyncio.create_task(self._every(1.0, self._beat)),
+            asyncio.create_task(self._every(metrics.PICTURE_EVERY_S, self._tell_metrics)),
             asyncio.create_task(self._every(CERTIFICATES_EVERY_S, self._certificates)),
         ]
 
@@ -115,19 +126,48 @@ class Gateway:
         await self.desk.hourly(list(self.sessions.values()))
 
     async def stop(self) -> None:
-        """Close every socket with 1001, let go of the stations, and write what waits."""
+        """Let nobody in, close every socket with 1001 in turn, let go of the stations, and write what waits."""
         self._stopping = True
+        self.door.stop_accepting()
+        await self._see_off()
         for task in self._tasks:
             task.cancel()
         await self.door.shut(1001, "the gateway stops")
+        if self._calls:  # whoever asked is told that the station is gone
+            await asyncio.wait(set(self._calls), timeout=2)
         for task in list(self._calls):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._calls, return_exceptions=True)
         await self.writer.stop()
         await asyncio.sleep(0)  # what was written last is announced
         await self.exchange.stop()
+        await asyncio.to_thread(metrics.withdraw, metrics.process_name("gateway"))
         await self.memory.close()
         self.door.close()
+
+    async def _see_off(self) -> None:
+        """What stations have said is answered first; then each is closed, in no order, at a pace others can take."""
+        leaving = list(self.sessions.values())
+        random.shuffle(leaving)
+        each_s = min(1.0 / CLOSED_PER_S, CLOSED_WITHIN_S / max(1, len(leaving)))
+        goodbyes = []
+        for session in leaving:
+            goodbyes.append(asyncio.create_task(self._goodbye(session)))
+            await asyncio.sleep(each_s)
+        if goodbyes:
+            await asyncio.wait(goodbyes, timeout=ANSWERED_WITHIN_S + 5)
+
+    @staticmethod
+    async def _goodbye(session: Session) -> None:
+        await session.connection.finish(ANSWERED_WITHIN_S)
+        await session.connection.close(1001, "the gateway stops")
+
+    async def _tell_metrics(self) -> None:
+        held: Counter[str] = Counter({V16: 0, V201: 0})
+        held.update(session.speaks.NAME for session in self.sessions.values())
+        for protocol, number in held.items():
+            counting.CONNECTIONS.set(number, protocol)
+        await asyncio.to_thread(metrics.publish, metrics.process_name("gateway"))
 
     async def _every(self, seconds: float, work: Any) -> None:
         while True:
@@ -159,6 +199,7 @@ class Gateway:
         older = self.sessions.get(record.identity)
         self.sessions[record.identity] = session
         await self._claim(session)
+        logs.about.set({"station": record.identity, "site": record.site_id, "epoch": session.epoch})
         if older is not None:
             session.spawn(older.connection.close(1008, "a newer connection took over"))
         if self.sessions.get(record.identity) is not session:
@@ -192,6 +233,9 @@ class Gateway:
 
     async def _left(self, session: Session) -> None:
         """The socket is gone. If a newer one is there, the station never left."""
+        wire = session.connection.socket
+        code = wire.close_code if isinstance(wire, Wire) else None
+        counting.CLOSES.add(session.speaks.NAME, str(code or 1006))
         if self.sessions.get(session.identity) is not session:
             return
         del self.sessions[session.identity]
@@ -220,6 +264,9 @@ class Gateway:
         """A ping for the sockets whose turn it is; an end for those that read nothing or never finish a frame."""
         self._second = (self._second + 1) % BEAT_ROUND
         now = asyncio.get_running_loop().time()
+        if self._beat_at:
+            counting.LOOP_LATE_S.observe(max(0.0, now - self._beat_at - 1.0))
+        self._beat_at = now
         for session in list(self.sessions.values()):
             wire = session.connection.socket
             if not isinstance(wire, Wire):
@@ -250,6 +297,13 @@ class Gateway:
             session.spawn(session.keeper.fetch())
         if self.sessions:
             self._calls_task(self._refresh())
+            self._calls_task(self._hold_again())
+            self._calls_task(self.door.doorkeeper.note_proofs_again())
+
+    async def _hold_again(self) -> None:
+        """Redis may have come back empty: say at once who is held here."""
+        with contextlib.suppress(*AWAY):
+            await self._hold()
 
     def _changed(self, kind: str, pk: Any) -> None:
         if kind == "token":

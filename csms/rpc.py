@@ -149,9 +149,8 @@ class Connection:
     async def finish(self, patience_s: float) -> None:
         """Read nothing more, and wait until what came in is answered; for so long."""
         self.socket.hold_back(patience_s + 1)
-        until = self._loop.time() + patience_s
-        while self._slow is not None and not self.closed and self._loop.time() < until:
-            await asyncio.sleep(0.02)
+        if self._slow is not None:
+            await asyncio.wait({self._slow}, timeout=patience_s)
 
     def _heard(self, frame: bytes) -> None:
         self.last_heard = self._loop.time()

@@ -20,9 +20,9 @@ from django.db import DatabaseError
 
 from csms import firmware, learning, ledger, notices, reservations, stations
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
-from csms.counting import REPAIRS
 from csms.capabilities import BY_NAME, Source
 from csms.clocks import Clock
+from csms.counting import REPAIRS
 from csms.exchange import Exchange
 from csms.following import Patience
 from csms.ledger import Outcome
@@ -30,7 +30,7 @@ from csms.limits import Keeper
 from csms.memory import Memory, StationRecord
 from csms.metering import measurement
 from csms.obedience_models import Alarm
-from csms.pacing import Pace, spread
+from csms.pacing import FAIL_SAFES_PER_S, SET_UPS_PER_S, Pace, spread
 from csms.profiles import ChargingProfile
 from csms.rpc import ASKED, UNASKED, Connection, Handler, Refusal, Socket
 from csms.schemas import dialect
@@ -114,7 +114,8 @@ class Services:
     knobs: Knobs
     desk: Desk | None = None  # where requests for certificates and security events go
     boots: dict[str, deque[datetime]] = field(default_factory=dict)  # by identity, to see a station boot in circles
-    set_ups: Pace = field(default_factory=Pace)
+    fail_safes: Pace = field(default_factory=lambda: Pace(FAIL_SAFES_PER_S))
+    set_ups: Pace = field(default_factory=lambda: Pace(SET_UPS_PER_S))
 
 
 class Session:
@@ -383,7 +384,8 @@ class Session:
         if not 1 <= evse <= stations.MOST_EVSES:
             return
         self._show_soon(evse, read)
-        self.services.writer.fold(ledger.progressed, (self._record.pk, evse, transaction_id), read)
+        fact = ((self._record.pk, evse, transaction_id), partial(self.clock.put_values_right, read, self.now()))
+        self.services.writer.fold(ledger.progressed_together, "", fact)
 
     def _show_soon(self, evse: int, read: Callable[[], tuple[MeterValue, ...]]) -> None:
         unshown = self._unshown.get(evse)
@@ -392,8 +394,6 @@ class Session:
         if not unshown:
             self.services.exchange.before_telling(partial(self._show, evse))
         unshown.append(read)
-        fact = ((self._record.pk, evse, transaction_id), partial(self.clock.put_values_right, read, self.now()))
-        self.services.writer.fold(ledger.progressed_together, "", fact)
 
     def _show(self, evse: int) -> None:
         """Bring the EVSE's present measurement up to date with what came in since."""
@@ -510,12 +510,13 @@ class Session:
     async def _set_up_now(self, firmware: str, booted: bool) -> None:
         """The fail-safe first, then the limit wanted now, then what can wait. Once, never in a loop (Q24)."""
         await asyncio.sleep(0.05)  # the answer to the boot goes first
-        await self.services.set_ups.turn()
+        await self.services.fail_safes.turn()
         self.keeper.forget_accepted()
         try:
             await self.keeper.install_fail_safe()
         finally:
             self.keeper.go()
+        await self.services.set_ups.turn()
         await self._meet_the_model(firmware)
         if self._boots_in_circles():
             self.count("restless_boots")

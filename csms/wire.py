@@ -10,8 +10,10 @@ meanwhile: it feels a slow network, nobody else feels anything, and nothing grow
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -50,6 +52,7 @@ class Wire(ServerConnection):
         super().__init__(*args, **more)
         self._take: Callable[[bytes], None] | None = None
         self._note_control: Callable[[], None] | None = None
+        self._context: Context | None = None
         self._early: list[bytes] = []
         self._rest: bytes | bytearray = b""
         self._parts: list[bytes] | None = None
@@ -63,6 +66,7 @@ class Wire(ServerConnection):
     def listen(self, take: Callable[[bytes], None], control: Callable[[], None]) -> None:
         """From now on each message goes to `take`, and `control` is told of each ping. What came before goes first."""
         self._take, self._note_control = take, control
+        self._context = copy_context()  # what is logged of a message says whose it was
         early, self._early = self._early, []
         for message in early:
             self._hand_over(message)
@@ -105,6 +109,18 @@ class Wire(ServerConnection):
             self.protocol.fail(code, reason)
             self.send_data()
         self._cut_later()
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye and read until the peer did too; one that does not in time, or reads nothing, is cut."""
+        self._rest = b""
+        if self._held and not self.transport.is_closing():
+            self.transport.resume_reading()
+        self._held = 0
+        try:
+            async with asyncio.timeout(self.close_timeout):
+                await super().close(code, reason)
+        except TimeoutError:
+            self.transport.abort()
 
     def _cut_later(self) -> None:
         self.loop.call_later(self.close_timeout or 0, self.transport.abort)
@@ -174,13 +190,15 @@ class Wire(ServerConnection):
             self.loop.call_soon(self._let_go, _TURN)
 
     def _hand_over(self, message: bytes) -> None:
-        if self._take is None:
+        if self.protocol.state is not _OPEN:
+            return
+        if self._take is None or self._context is None:
             self._early.append(message)
             if len(self._early) > EARLY_FRAMES:
                 self.refuse(1008, "too many messages")
             return
         try:
-            self._take(message)
+            self._context.run(self._take, message)
         except ConnectionClosed:
             return
         except Exception:

@@ -309,6 +309,8 @@ OCPP_ALLOW_UNKNOWN = flag("OCPP_ALLOW_UNKNOWN", True)  # unknown stations may co
 OCPP_MAX_QUARANTINED = number("OCPP_MAX_QUARANTINED", 200)
 OCPP_MAX_FRAME_BYTES = number("OCPP_MAX_FRAME_BYTES", 262_144)
 OCPP_MAX_MESSAGES_PER_S = number("OCPP_MAX_MESSAGES_PER_S", 100)
+OCPP_LOG_HEARTBEATS = flag("OCPP_LOG_HEARTBEATS", True)  # keep them in the message log
+GATEWAYS = max(1, number("GATEWAYS", 1))  # gateway processes of this machine, all at the same port
 OCPP_TLS_CERT = os.environ.get("OCPP_TLS_CERT", "")
 OCPP_TLS_KEY = os.environ.get("OCPP_TLS_KEY", "")
 OCPP_TLS_CLIENT_CA = os.environ.get("OCPP_TLS_CLIENT_CA", "")
@@ -353,14 +355,19 @@ UNFOLD: dict[str, Any] = {
 }
 
 LOG_LEVEL = os.environ.get("LOG_LEVEL", "INFO")
+LOG_FORMAT = os.environ.get("LOG_FORMAT", "line")  # or json: one object a line
+METRICS_TOKEN = os.environ.get("METRICS_TOKEN", "")  # lets a Prometheus read /metrics
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(levelname)s %(name)s: %(message)s"},
+        "line": {"()": "meters.logs.Plain", "format": "%(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "meters.logs.Json"},
         "security": {"format": "laadplein security: %(message)s"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "json" if LOG_FORMAT == "json" else "line"}
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "websockets": {"level": "WARNING"},

@@ -76,7 +76,8 @@ async def test_an_accepted_station_boots_and_is_remembered(version: str, boot: d
     await accepted()
     async with running(heartbeat_s=120) as gateway, station(gateway, version=version) as bare:
         answer = await bare.ask("BootNotification", boot)
-        assert (answer["status"], answer["interval"]) == ("Accepted", 120)
+        assert answer["status"] == "Accepted"
+        assert 96 <= answer["interval"] <= 120  # spread, so that those who came together do not come again together
         assert "currentTime" in await bare.ask("Heartbeat", {})
         await bare.was_asked("SetChargingProfile")
         await written(gateway)
