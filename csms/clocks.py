@@ -9,10 +9,11 @@ is always kept beside the one that counts.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from csms.vocabulary import Moment, TransactionReport, zone_steps
+from csms.vocabulary import MeterValue, Moment, TransactionReport, zone_steps
 
 TRUSTED_S = 10.0
 STEADY_FOR_S = 30.0
@@ -79,3 +80,12 @@ class Clock:
             moment=self.right(report.moment, received),
             values=tuple(replace(v, moment=self.right(v.moment, received)) for v in report.values),
         )
+
+    def put_values_right(
+        self, read: Callable[[], tuple[MeterValue, ...]], received: datetime
+    ) -> tuple[MeterValue, ...]:
+        """Meter values outside an event, by our own clock; `read` translates them."""
+        values = read()
+        if not self.offset_s:
+            return values
+        return tuple(replace(v, moment=self.right(v.moment, received)) for v in values)

@@ -13,7 +13,8 @@ The verbs run in the gateway's writer, a whole batch at once. `transaction` is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 
 from django.db import transaction as database
 
@@ -22,6 +23,11 @@ from csms.bookkeeping import SUPERSEDED, Batch, Entry, Outcome
 from csms.vocabulary import MeterValue, TransactionReport
 
 __all__ = ["SUPERSEDED", "Outcome", "progressed", "record", "recount", "transaction_ended", "transaction_started"]
+
+log = logging.getLogger(__name__)
+
+Place = tuple[int, int, str]
+"""Station, EVSE number, and transaction id as told ("" when none was)."""
 
 
 def transaction_started(station_pk: int, report: TransactionReport) -> Outcome:
@@ -48,20 +54,21 @@ def record(entries: Sequence[Entry]) -> list[Outcome]:
     return batch.outcomes()
 
 
-def progressed(key: tuple[int, int, str], items: Sequence[Callable[[], tuple[MeterValue, ...]]]) -> None:
+def progressed(key: Place, items: Sequence[Callable[[], tuple[MeterValue, ...]]]) -> None:
     """Meter values of one EVSE and transaction (1.6 MeterValues): samples kept, energy brought up to date."""
-    progressed_together({key: items})
+    progressed_together("", [(key, read) for read in items])
 
 
-def progressed_together(
-    groups: Mapping[tuple[int, int, str], Sequence[Callable[[], tuple[MeterValue, ...]]]],
-) -> None:
-    """The same for many EVSEs at once.
-
-    A key is station, EVSE number and transaction id ("" when none was told); the items read the values.
-    """
+def progressed_together(_: str, facts: Sequence[tuple[Place, Callable[[], tuple[MeterValue, ...]]]]) -> None:
+    """The same for many EVSEs at once: for each where it belongs, and what reads its values. Rubbish is passed over."""
+    groups: dict[Place, list[MeterValue]] = {}
+    for place, read in facts:
+        try:
+            groups.setdefault(place, []).extend(read())
+        except Exception:
+            log.exception("meter values of station %s could not be read", place[0])
     batch = Batch([], stations={station for station, _, _ in groups})
-    batch.take_values({key: [value for read in items for value in read()] for key, items in groups.items()})
+    batch.take_values(groups)
     batch.write()
 
 

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -36,6 +36,7 @@ PAUSE_S = 0.1
 LONGEST_FRAME = 65_536
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Job = Callable[[], Any]
 Fold = Callable[[Any, list[Any]], Any]
 _AWAY = ("locked", "busy", "disk", "full", "unable to open", "readonly", "closed")
@@ -93,6 +94,17 @@ class _Batch:
         return bool(self.jobs or self.folds)
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A job that is cheaper done for many at once: `verb` takes all the items of a batch, and answers each."""
+
+    verb: Callable[[Sequence[Any]], Sequence[Any]]
+    item: Any
+
+    def __call__(self) -> Any:
+        return self.verb([self.item])[0]
+
+
 class Writer:
     """`submit` a verb and await it; `fold` many small facts about one thing into one write; `keep` a frame."""
 
@@ -130,6 +142,13 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         self._take(job, future)
         return future
+
+    def together(self, verb: Callable[[Sequence[Item]], Sequence[T]], item: Item) -> asyncio.Future[T]:
+        """As `submit`, for a verb that writes the items of a whole batch at once, in their order.
+
+        They are written after the batch's other jobs. If one of them breaks, each is written alone.
+        """
+        return self.submit(Shared(verb, item))
 
     def post(self, job: Job) -> None:
         """Write when its turn comes; nobody waits for it, and a full queue drops it."""
@@ -212,8 +231,14 @@ class Writer:
         batch.outcomes, batch.told = [], []
         announcing.forget()
         with transaction.atomic():
+            shared: dict[Any, list[tuple[Shared, asyncio.Future[Any] | None]]] = {}
             for job, future in batch.jobs:
-                self._do(job, future, batch)
+                if isinstance(job, Shared):
+                    shared.setdefault(job.verb, []).append((job, future))
+                else:
+                    self._do(job, future, batch)
+            for jobs in shared.values():
+                self._do_together(jobs, batch)
             for (verb, key), items in batch.folds.items():
                 self._do(lambda verb=verb, key=key, items=items: verb(key, items), None, batch)  # type: ignore[misc]
         batch.told = announcing.collected()
@@ -245,6 +270,24 @@ class Writer:
         except Exception as error:
             self._failed(error, future, batch)
         else:
+            if future is not None:
+                batch.outcomes.append((future, result, None))
+
+    def _do_together(self, jobs: list[tuple[Shared, asyncio.Future[Any] | None]], batch: _Batch) -> None:
+        try:
+            with transaction.atomic():
+                results = jobs[0][0].verb([job.item for job, _ in jobs])
+        except (OperationalError, InterfaceError) as error:
+            if _is_away(error):
+                raise
+            results = None
+        except Exception:
+            results = None
+        if results is None:
+            for job, future in jobs:
+                self._do(job, future, batch)
+            return
+        for (_, future), result in zip(jobs, results, strict=True):
             if future is not None:
                 batch.outcomes.append((future, result, None))
 
