@@ -479,6 +479,8 @@ def _text(payload: Mapping[str, Any], name: str) -> str:
 
 
 def _whole(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1.0 is a whole number where a schema says so
     fits = isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31
     return value if fits and isinstance(value, int) else None
 
