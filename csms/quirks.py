@@ -85,6 +85,7 @@ REPAIRS: tuple[Repair, ...] = (
         _("a frame that is no OCPP-J message"),
         _("answered with the standard's error where its id can be read"),
     ),
+    Repair("too_deep", "Q9", _("lists and objects nested without end"), _("answered with the standard's error")),
     Repair("byte_order_mark", "Q9", _("a byte order mark before the frame"), _("taken off"), off=True),
     Repair("stray_comma", "Q9", _("stray commas between elements"), _("left out"), off=True),
     Repair("not_utf8", "Q9", _("text that is not UTF-8"), _("read as Latin-1"), off=True),
