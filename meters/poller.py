@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import redis
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
-from meters import live, setpoints
+from meters import live, metrics, setpoints
 from meters.devices.errors import DeviceError
 from meters.devices.meter import DeviceSettings
 from meters.devices.modbus import Lines
@@ -43,6 +43,10 @@ SLOWEST_RETRY_S = 10.0
 RELEASE_WITHIN_S = 5.0
 _OUTSIDE = (redis.RedisError, DatabaseError, InterfaceError, OSError)
 T = TypeVar("T")
+READ_AT = metrics.Gauge("poller_reading_timestamp_seconds", "When each device was last read well.", "device")
+POLLER_AGE = metrics.Gauge("poller_age_seconds", "Since any device was last read well; from the start if none was.")
+BEGAN = time.time()
+FAILURES = metrics.Counter("poller_failures_total", "Readings that failed, by device.", "device")
 log = logging.getLogger(__name__)
 
 
@@ -146,6 +150,7 @@ class DeviceTask:
 
     def _failed(self, message: str) -> None:
         self._failures += 1
+        FAILURES.add(str(self.settings.pk))
         if message != self.error and not self.error:
             log.warning("device %s", message)
         self.error = message
@@ -268,6 +273,7 @@ class Poller:
 
     async def run(self, stop: asyncio.Event) -> None:
         self._recorder.start()
+        POLLER_AGE.ask(lambda: time.time() - max(READ_AT.series.values(), default=BEGAN))
         jobs = [
             asyncio.create_task(self._refresh_for_ever(), name="devices"),
             asyncio.create_task(self._publish_for_ever(), name="publish"),
@@ -433,6 +439,8 @@ def _same_values(a: Measurement, b: Measurement) -> bool:
 def _store(waiting: dict[int, tuple[int, Measurement]]) -> bool:
     for pk, (site_id, measurement) in waiting.items():
         live.store(live.device_source(pk), measurement, site_id)
+        READ_AT.set(measurement.at.timestamp(), str(pk))
+    metrics.publish_now_and_then(metrics.process_name("poller"))
     return True
 
 

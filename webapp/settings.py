@@ -299,6 +299,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_IMPORTS = ("webapp.task_metrics",)
 
 # The station gateway.
 OCPP_BIND = os.environ.get("OCPP_BIND") or BIND

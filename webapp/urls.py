@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.templatetags.static import static
 from django.urls import include, path
 
-from webapp.health import healthz
+from webapp.health import all_metrics, healthz, readyz
 
 
 def favicon(_: HttpRequest) -> HttpResponseRedirect:
@@ -18,6 +18,8 @@ def favicon(_: HttpRequest) -> HttpResponseRedirect:
 urlpatterns = [
     path("favicon.ico", favicon),
     path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+    path("metrics", all_metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
     path("api/v1/", include("webapp.api.urls")),

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
+import sys
 from argparse import ArgumentParser
+from collections.abc import Coroutine
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from csms.gateway import Gateway
+
+THREAD_SWITCH_S = 0.001
+"""How long the writer's thread may keep the loop from its next message while both have work; else it were 5 ms."""
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """On uvloop where there is one: half as much again for the same processor."""
+    sys.setswitchinterval(THREAD_SWITCH_S)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
 class Command(BaseCommand):
@@ -22,7 +39,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            asyncio.run(self._serve(options["bind"], options["port"]))
+            run(self._serve(options["bind"], options["port"]))
         except OSError as error:
             raise CommandError(
                 f"The gateway cannot listen on {options['bind']} port {options['port']}: {error.strerror or error}"
@@ -36,5 +53,8 @@ class Command(BaseCommand):
         await gateway.start(port, host)
         scheme = "wss" if settings.OCPP_TLS_CERT else "ws"
         self.stdout.write(f"Stations connect to {scheme}://{host}:{gateway.port}/ocpp/<identity>")
+        self.stdout.flush()
+        gc.collect()
+        gc.freeze()  # what is there now stays; collecting need not look at it again
         await stop.wait()
         await gateway.stop()

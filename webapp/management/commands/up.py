@@ -96,6 +96,12 @@ def worker(queue: str, pool: str, concurrency: int) -> Service:
     return Service(f"worker-{queue}", argv, ready_line="ready.", stop_grace_s=10, env=ONE_THREAD)
 
 
+def gateways(number: int) -> list[Service]:
+    """One, or several that share the port: the kernel spreads the stations over them."""
+    names = ["gateway"] if number == 1 else [f"gateway-{n + 1}" for n in range(number)]
+    return [manage(name, "gateway", ready_line="Stations connect to", stop_grace_s=25) for name in names]
+
+
 def stages(demo: bool) -> list[list[Service]]:
     """What runs, and in which order it starts."""
     web = [sys.executable, "-m", "uvicorn", "webapp.asgi:application", "--host", settings.BIND]
@@ -106,7 +112,7 @@ def stages(demo: bool) -> list[list[Service]]:
     return [
         [valkey()] if embedded else [],
         [
-            manage("gateway", "gateway", ready=lambda: port_answers(settings.OCPP_PORT)),
+            *gateways(settings.GATEWAYS),
             Service("web", web, ready=web_answers, stop_grace_s=6),
             worker("control", "solo", 1),
             worker("slow", "prefork", 1),
