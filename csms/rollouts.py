@@ -7,7 +7,7 @@ stop the rollout: those under way go on, nobody new is asked, and a person decid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, time
 from typing import TYPE_CHECKING
 
@@ -157,7 +157,15 @@ def _move(rollout: FirmwareRollout, state: str, reason: str = "", **more: dateti
 # ---------------------------------------------------------------------- by the clock
 
 
-def advance(rollout_pk: int, now: datetime | None = None) -> None:
+def ask_stations(updates: Sequence[FirmwareUpdate], now: datetime) -> None:
+    ask_each(updates, lambda update: firmware.ask(update, now))
+
+
+def advance(
+    rollout_pk: int,
+    now: datetime | None = None,
+    ask: Callable[[Sequence[FirmwareUpdate], datetime], None] = ask_stations,
+) -> None:
     """One round of one rollout: what has ended, whether to stop, whom to ask next."""
     now = now or timezone.now()
     with alone("rollout", rollout_pk, 600) as mine:
@@ -178,7 +186,7 @@ def advance(rollout_pk: int, now: datetime | None = None) -> None:
         if not any(state == Of.WAITING or state in UPDATES_UNDER_WAY for state, _ in states):
             _move(rollout, State.DONE, ended_at=now)
             return
-        ask_each(_next(rollout, states, now), lambda update: firmware.ask(update, now))
+        ask(_next(rollout, states, now), now)
 
 
 def why_stop(rollout: FirmwareRollout, states: Sequence[tuple[str, bool]]) -> str:
