@@ -323,6 +323,8 @@ def _profile(profile: ChargingProfile) -> dict[str, Any]:
         | ({"numberPhases": p.phases} if p.phases is not None else {})
         for p in profile.schedule.periods
     ]
+    if profile.schedule.min_rate is not None:
+        schedule["minChargingRate"] = one_decimal(profile.schedule.min_rate)
     body: dict[str, Any] = {"chargingProfileId": profile.id}
     if profile.transaction_id is not None:
         body["transactionId"] = int(profile.transaction_id)
@@ -332,6 +334,12 @@ def _profile(profile: ChargingProfile) -> dict[str, Any]:
         "chargingProfileKind": str(profile.kind),
         "chargingSchedule": schedule,
     }
+    if profile.recurrence is not None:
+        body["recurrencyKind"] = str(profile.recurrence)
+    if profile.valid_from is not None:
+        body["validFrom"] = iso(profile.valid_from)
+    if profile.valid_to is not None:
+        body["validTo"] = iso(profile.valid_to)
     return body
 
 
