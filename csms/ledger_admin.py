@@ -12,9 +12,9 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from csms import calls
+from csms.admin_asking import ask
 from csms.admin_dialogs import StopForm
 from csms.models import MeterSample, OcppMessage, Transaction, TransactionEvent
-from csms.station_admin import ask
 from meters.site_admin import LedgerAdmin, OfMySites, SiteNarrowedInline, column, daily, pretty
 
 

@@ -19,12 +19,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from csms import bus, calls
+from csms.admin_asking import ask
 from csms.admin_dialogs import (
     AcceptForm,
     AvailabilityForm,
     LimitForm,
     OnEVSE,
-    PasswordForm,
     RemoteStartForm,
     ResetForm,
     TriggerForm,
@@ -34,6 +34,7 @@ from csms.admin_dialogs import (
 from csms.changes import announce
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, Connector, StationVariable, WantedLimit, waiting_without_site
+from csms.security_actions import SECURITY_FIELDS, SECURITY_ITEMS, SecurityActions
 from meters import live
 from meters.site_admin import (
     INSTALLER,
@@ -49,7 +50,6 @@ from meters.site_admin import (
     pretty,
 )
 
-GOOD_ANSWERS = frozenset({"Accepted", "Unlocked", "Scheduled", "RebootRequired", "RebootNeeded"})
 MEASURED_MAX_AGE_S = 60
 _ELECTRICAL = ("current", "wiring", "max_a", "min_a", "max_w", "station_max_a", "fail_safe_a")
 INSTALLERS_FIELDS = ("site", "capabilities", *_ELECTRICAL)
@@ -81,42 +81,6 @@ class StationForm(OneSiteForm):
         super()._post_clean()
 
 
-def ask(request: HttpRequest, station: ChargingStation, question: Callable[[], Mapping[str, Any]]) -> None:
-    """Ask a station something and tell the person what it said, or why it said nothing. Never raises."""
-    name = str(station)
-    try:
-        answer = question()
-    except bus.StationUnreachable:
-        messages.warning(request, gettext("%(station)s is not connected; nothing was sent.") % {"station": name})
-    except bus.NoAnswer:
-        text = gettext("%(station)s did not answer in time. It may or may not have done it.")
-        messages.warning(request, text % {"station": name})
-    except bus.CallRefused as error:
-        text = gettext("%(station)s refused: %(error)s")
-        messages.error(request, text % {"station": name, "error": error})
-    except bus.CallNotValid as error:
-        text = gettext("This cannot be asked of %(station)s: %(error)s")
-        messages.error(request, text % {"station": name, "error": error})
-    except redis.RedisError:
-        messages.error(request, gettext("Redis is away, so no station can be reached."))
-    else:
-        _show_answer(request, name, answer)
-
-
-def _show_answer(request: HttpRequest, name: str, answer: Mapping[str, Any]) -> None:
-    status = str(answer.get("status", ""))
-    more = "; ".join(
-        f"{k}: {len(v) if isinstance(v, list) else v}"
-        for k, v in answer.items()
-        if k != "status" and v not in (None, "", [], {})
-    )
-    said = f"{status} ({more})" if more and status else status or more or gettext("nothing")
-    level = messages.SUCCESS if status in GOOD_ANSWERS else messages.WARNING
-    messages.add_message(
-        request, level, gettext("%(station)s answered: %(said)s") % {"station": name, "said": said[:500]}
-    )
-
-
 class ConnectorInline(SiteNarrowedInline):
     model = Connector
     site_path = "evse__station__site"
@@ -133,7 +97,7 @@ class EVSEInline(SiteNarrowedInline):
 
 
 @admin.register(ChargingStation)
-class ChargingStationAdmin(SiteNarrowedAdmin):
+class ChargingStationAdmin(SecurityActions, SiteNarrowedAdmin):
     change_role = OPERATOR
     form = StationForm
     list_display = (
@@ -151,7 +115,7 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
     )
     list_display_links = ("identity", "name")
     list_filter = (("site", OfMySites), "admission", "protocol", "current", "quiet")
-    list_select_related = ("site",)
+    list_select_related = ("site", "security")
     search_fields = ("identity", "name", "vendor", "model", "serial_number")
     autocomplete_fields = ("site",)
     inlines = (EVSEInline,)
@@ -174,11 +138,12 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
             ],
         },
         {"title": _("Limit"), "icon": "speed", "items": ["send_limit", "clear_limits"]},
-        "set_password",
+        {"title": _("Security"), "icon": "shield", "items": SECURITY_ITEMS},
     )
     readonly_fields = (
         "admission",
         "has_password",
+        *SECURITY_FIELDS,
         "connection_now",
         "protocol",
         "vendor",
@@ -211,7 +176,8 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
                 )
             },
         ),
-        (_("conversation"), {"fields": ("has_password", "capabilities", "counted")}),
+        (_("security"), {"fields": ("has_password", *SECURITY_FIELDS)}),
+        (_("conversation"), {"fields": ("capabilities", "counted")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ChargingStation]:
@@ -334,16 +300,6 @@ class ChargingStationAdmin(SiteNarrowedAdmin):
         station = self._station(request, object_id)
         self._admit(request, station, ChargingStation.Admission.REJECTED)
         self.message_user(request, gettext("%(station)s is rejected.") % {"station": station}, messages.SUCCESS)
-        return self._back(request, object_id)
-
-    @daily(_("Set password"), form=PasswordForm, icon="key", submit=_("Set"))
-    def set_password(self, request: HttpRequest, form: PasswordForm, object_id: str) -> HttpResponse:
-        station = self._station(request, object_id)
-        station.set_password(form.cleaned_data["password"])
-        station.save(update_fields=["password_hash"])
-        self.log_change(request, station, "password set")
-        announce("station", [station.pk])
-        self.message_user(request, gettext("The password of %(station)s is set.") % {"station": station})
         return self._back(request, object_id)
 
     @daily(_("Start a charge"), form=RemoteStartForm, icon="play_arrow", submit=_("Start"))

@@ -18,6 +18,7 @@ from csms.models import (
     TransactionEvent,
     WantedLimit,
 )
+from csms.security_models import InstalledCertificate, SecurityEvent, StationCertificate
 from csms.workflow_models import (
     FirmwareImage,
     FirmwareRollout,
@@ -108,6 +109,7 @@ def office() -> Office:
         raw='[2,"m1","Heartbeat",{}]',
     )
     StationVariable.objects.create(station=evse.station, variable="HeartbeatInterval", value="300", reported_at=now)
+    security(evse.station, now)
     Reading.objects.create(device=world.devices["main"], at=now, power_w=18_400, values={"power_w": 18_400})
     Forecast.objects.create(site=site, series="pv", issued_at=now, starts_at=now, method="similar day")
     Vehicle.objects.create(site=site, name="Van 1", id_token=world.token)
@@ -133,6 +135,33 @@ def office() -> Office:
             "installer": people.installer_ivan(site),
             "superuser": people.superuser_sofie(),
         },
+    )
+
+
+def security(station: ChargingStation, now: datetime) -> None:
+    """What is known of the security of a station: an event, a certificate of ours, and one that it holds."""
+    SecurityEvent.objects.create(
+        station=station, source="station", kind="ResetOrReboot", criticality="info", at=now, received_at=now
+    )
+    StationCertificate.objects.create(
+        station=station,
+        identity=station.identity,
+        serial="1f",
+        issuer="CN=stations",
+        subject=f"CN={station.identity}",
+        fingerprint="ab" * 32,
+        not_before=now,
+        not_after=now + timedelta(days=365),
+        signed_at=now,
+    )
+    InstalledCertificate.objects.create(
+        station=station,
+        use="CSMSRootCertificate",
+        hash_algorithm="SHA256",
+        issuer_name_hash="aa",
+        issuer_key_hash="bb",
+        serial="01",
+        seen_at=now,
     )
 
 

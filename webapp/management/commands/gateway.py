@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from csms.gateway import Gateway
+from csms.listeners import ListenerNotValid
 
 THREAD_SWITCH_S = 0.001
 """How long the writer's thread may keep the loop from its next message while both have work; else it were 5 ms."""
@@ -40,6 +41,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             run(self._serve(options["bind"], options["port"]))
+        except ListenerNotValid as error:
+            raise CommandError(f"OCPP_LISTENERS: {error}") from error
         except OSError as error:
             raise CommandError(
                 f"The gateway cannot listen on {options['bind']} port {options['port']}: {error.strerror or error}"
@@ -51,8 +54,11 @@ class Command(BaseCommand):
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
         await gateway.start(port, host)
-        scheme = "wss" if settings.OCPP_TLS_CERT else "ws"
-        self.stdout.write(f"Stations connect to {scheme}://{host}:{gateway.port}/ocpp/<identity>")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.door.certificates_changed)
+        for listener, taken in zip(gateway.door.listeners, gateway.ports, strict=True):
+            scheme = "wss" if listener.speaks_tls else "ws"
+            url = f"{scheme}://{listener.host}:{taken}/ocpp/<identity>"
+            self.stdout.write(f"Stations connect to {url} ({listener.kind})")
         self.stdout.flush()
         gc.collect()
         gc.freeze()  # what is there now stays; collecting need not look at it again

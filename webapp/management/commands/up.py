@@ -25,6 +25,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
+from csms.door import configured
+from csms.listeners import ListenerNotValid
 from webapp import preflight
 from webapp.launcher import Service, ServiceFailed, Supervisor
 
@@ -136,10 +138,14 @@ class Command(BaseCommand):
             preflight.check_data_dir(settings.DATA_DIR)
             held = preflight.lock(settings.DATA_DIR)
             preflight.check_port(settings.BIND, settings.WEB_PORT, "WEB_PORT")
-            preflight.check_port(settings.BIND, settings.OCPP_PORT, "OCPP_PORT")
+            for listener in configured(settings.OCPP_BIND, settings.OCPP_PORT):
+                named = "OCPP_LISTENERS" if settings.OCPP_LISTENERS else "OCPP_PORT"
+                preflight.check_port(listener.host, listener.port, named)
             preflight.check_database_version()
         except preflight.NotReady as error:
             raise CommandError(str(error)) from error
+        except ListenerNotValid as error:
+            raise CommandError(f"OCPP_LISTENERS: {error}") from error
         call_command("migrate", interactive=False, verbosity=0)
         collect_static()
         supervisor = Supervisor(stages(demo))
