@@ -34,14 +34,14 @@ FRAMES_A_TURN = 8
 """So many frames of one station are handled before everyone else has a turn."""
 
 FRAGMENTS = 1024
-EARLY_FRAMES = 64
+EARLY_FRAMES = 16
 WHOLE_FRAME_S = 30.0
 """A frame that takes longer to come in whole is one byte at a time on purpose."""
 
 READS_NOTHING_S = 30.0
 _TEXT_WHOLE = 0x80 | Opcode.TEXT
 _MASKED, _LENGTH = 0x80, 0x7F
-_STUCK, _TOO_FAST, _TURN = 1, 2, 4
+_STUCK, _TOO_FAST, _TURN, _EARLY = 1, 2, 4, 8
 _OPEN = State.OPEN
 
 
@@ -70,6 +70,7 @@ class Wire(ServerConnection):
         early, self._early = self._early, []
         for message in early:
             self._hand_over(message)
+        self._let_go(_EARLY)
 
     def write(self, frame: bytes) -> None:
         """Send one text message, now. Raises `ConnectionClosed`."""
@@ -194,8 +195,8 @@ class Wire(ServerConnection):
             return
         if self._take is None or self._context is None:
             self._early.append(message)
-            if len(self._early) > EARLY_FRAMES:
-                self.refuse(1008, "too many messages")
+            if len(self._early) >= EARLY_FRAMES:
+                self._hold(_EARLY)
             return
         try:
             self._context.run(self._take, message)
