@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext
 
@@ -134,7 +135,9 @@ def told(station_pk: int, notice: Notice) -> None:
     if notice.request_id is not None:
         request = requests.filter(request_id=notice.request_id).order_by("-pk").first()
     else:
-        request = requests.filter(state__in=OPEN).order_by("-pk").first()
+        # The file may have been quicker than the word of it, which then still belongs to it.
+        unfinished = Q(state__in=OPEN) | Q(state=State.UPLOADED, status__in=["", "Uploading"])
+        request = requests.filter(unfinished).order_by("-pk").first()
     if request is None or notice.status == "Idle":
         return
     changes: dict[str, object] = {"status": notice.status[:40], "heard_at": notice.received}
