@@ -45,6 +45,7 @@ def apply(view: View, allocation: Allocation) -> None:
     bus.put_wants(sorted(wants, key=lambda w: not w.urgent))
     _set_batteries(view, allocation)
     remember.keep(view.site.pk, memories)
+    remember.keep_carried(view.site.pk, allocation.carried)
     with transaction.atomic():
         if records:
             AllocationRecord.objects.bulk_create(records)

@@ -166,6 +166,7 @@ def look(site: Site, now: datetime) -> View:
             quarter_import_wh=_quarter_import_wh(circuits[0], now),
             background_a=_currents_at_nodes(_background(devices, circuits), node_of_device, fresh),
             pv_a=_currents_at_nodes([d for d in devices if d.kind == Device.Kind.PV], node_of_device, fresh),
+            carried=remember.recall_carried(site.pk),
         ),
         places=places,
         circuits=circuits,

@@ -16,10 +16,12 @@ from typing import Any
 
 from meters.live import connection
 from meters.measurement import Measurement
+from smartcharging.engine.carried import Carried
 from smartcharging.engine.grid import Phases
 from smartcharging.engine.vehicle import MinimumMemory, PhaseMemory, observe_minimum, observe_phases
 
 KEEP_S = 24 * 3600
+CARRIED_S = 120
 SAME_A = 0.05
 log = logging.getLogger(__name__)
 
@@ -108,6 +110,24 @@ def keep(site_id: int, memories: Mapping[int, EvseMemory]) -> None:
     pipe.hset(_key(site_id), mapping={str(pk): _to_json(m) for pk, m in memories.items()})
     pipe.expire(_key(site_id), KEEP_S)
     pipe.execute()
+
+
+def recall_carried(site_id: int) -> Carried | None:
+    """What the last balance asked to be told again; None when it is lost, cannot be read, or there was none."""
+    text = connection().get(f"carried:{site_id}")
+    if text is None:
+        return None
+    try:
+        return Carried.from_json(str(text))
+    except ValueError as error:
+        log.warning("site %s: %s; forgotten", site_id, error)
+        return None
+
+
+def keep_carried(site_id: int, carried: Carried | None) -> None:
+    """Remember it until the next cycle, as long as that comes before the cars could be other ones."""
+    if carried is not None:
+        connection().set(f"carried:{site_id}", carried.to_json(), ex=CARRIED_S)
 
 
 def phase_currents(measurement: Measurement | None) -> Phases | None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smartcharging.engine import carried
 from smartcharging.engine.filling import EPS, fill
-from smartcharging.engine.fleet import STATION_MAXIMUM, Fleet
-from smartcharging.engine.limits import SUM, Rank, paused, paused_at_station
+from smartcharging.engine.fleet import APART, STATION_MAXIMUM, Fleet
+from smartcharging.engine.limits import SUM, Rank, paused, paused_at_station, phase_of
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, surplus_a
 from smartcharging.engine.rules import Rules
@@ -25,12 +26,18 @@ WHOLE_A = 0.5  # a charger of coarser steps than this loses something worth shar
 
 @dataclass(frozen=True)
 class Aim:
-    """`follows`: those whom we lead; the others keep what they have taken and are only told."""
+    """`follows`: those whom we lead; the others keep what they have taken and are only told.
+
+    `places` says where in the tree a car is held back: node and column. `squeezed` are running cars whose minimum does
+    not fit.
+    """
 
     current_a: Floats
     cap_a: Floats
     follows: Flags
     reasons: list[str]
+    places: dict[int, tuple[int, int]]
+    squeezed: Flags
 
 
 def aim(snapshot: Snapshot, fleet: Fleet, left: Residual, room: Floats, rules: Rules) -> Aim:
@@ -42,6 +49,7 @@ def aim(snapshot: Snapshot, fleet: Fleet, left: Residual, room: Floats, rules: R
     sharing.fill_spare()
     sharing.share_surplus()
     sharing.offer_standby()
+    sharing.leave_unused()
     return sharing.answer()
 
 
@@ -126,6 +134,8 @@ class _Sharing:
         planned = np.where(sliver, np.where(planned >= fleet.min_a / 2, fleet.min_a, 0.0), planned)
         self.plan = np.where(self.wanting & ~self.only_surplus, np.minimum(planned, self.cap), 0.0)
         self.top = np.where(self.spare_allowed, self.cap, np.where(self.plan > 0, self.plan, fleet.min_a))
+        self.places: dict[int, tuple[int, int]] = {}
+        self.squeezed: Flags = np.zeros(len(fleet), dtype=bool)
         self.full: Flags = np.zeros(room.shape, dtype=bool)
         self.on: Flags = np.zeros(len(fleet), dtype=bool)
 
@@ -169,7 +179,7 @@ class _Sharing:
         rests = possible & fleet.fresh_pause & ~fleet.must
         self._say(rests, "minimum time off")
         possible &= ~rests
-        called = self.spare_allowed | (self.plan > 0) | fleet.fresh_start
+        called = self.spare_allowed | (self.plan > 0) | fleet.fresh_start | fleet.worn
         self._say(possible & ~called, "plan")
         self._admit(possible & called)
 
@@ -177,28 +187,54 @@ class _Sharing:
         fleet = self.fleet
         # The quarter hour's peak is a matter of money: it may hold a car at its minimum, not switch it on and off.
         mild = self.left.ranks == Rank.CONTRACT
-        admitted, self.room, blocked = admit(fleet, candidates, fleet.min_a, self.room, mild)
-        self.value = np.where(admitted, fleet.min_a, self.value)
-        self.on |= admitted
+        again = candidates & ~np.isnan(fleet.offered_a) & ~fleet.running & fleet.paused
+        need = fleet.min_a + np.where(again & (self.top >= fleet.min_a + self.rules.restart_a), self.rules.restart_a, 0)
+        admitted, _, blocked = admit(fleet, candidates, need, self.room, mild)
+        self.room = self.room - fleet.tree.sums(np.where(admitted, fleet.min_a, 0.0)[:, None] * fleet.uses)
         for i, row in blocked.items():
             self.reasons[i] = self._blocked(i, row)
+            self.places[i] = row
+            self.squeezed[i] = fleet.running[i]
+            if fleet.running[i]:
+                admitted[i] = self._bears(i)
+        self.value = np.where(admitted, fleet.min_a, self.value)
+        self.on |= admitted
+
+    def _bears(self, car: int) -> bool:
+        """A running car whose minimum does not fit is kept on for a few seconds: most such moments pass, and copper
+        bears a tenth too much for longer than that. Only where it is remembered since when it does not fit."""
+        fleet = self.fleet
+        if self.snapshot.carried is None or fleet.min_a[car] > self.cap[car] + EPS:
+            return False
+        if self.snapshot.now.timestamp() - fleet.memory[car, carried.SQUEEZED] >= self.rules.squeezed_s:
+            return False
+        path, taken = list(fleet.tree.path(fleet.kinds[car][0])), fleet.min_a[car] * fleet.uses[car]
+        if (self.room[path] - taken < -self.left.bears[path])[:, taken > 0].any():
+            return False
+        self.room[path] -= taken
+        return True
 
     def fill_to_plan(self) -> None:
-        self._fill_used_first(self.on & (self.plan > self.value), self.plan)
+        self._fill_used(self.on & (self.plan > self.value), self.plan)
 
     def fill_spare(self) -> None:
         """What is left goes to those who may exceed the plan."""
-        self._fill_used_first(self.on & self.spare_allowed, self.cap)
-        self._round()
+        self._fill_used(self.on & self.spare_allowed, self.cap)
 
-    def _fill_used_first(self, cars: Flags, top: Floats) -> None:
-        """Raise these cars towards `top`: first as far as they make use of it, then in case they will."""
-        if not cars.any():
-            return
-        used = _used(self.fleet, self.rules)
-        if (used < top)[cars].any():
-            self._fill(np.where(cars, np.maximum(np.minimum(top, used), self.value), self.value))
-        self._fill(np.where(cars, np.maximum(top, self.value), self.value))
+    def _fill_used(self, cars: Flags, top: Floats) -> None:
+        """Raise these cars towards `top`, as far as they make use of it."""
+        if cars.any():
+            self._fill(np.where(cars, np.maximum(np.minimum(top, self.fleet.keeps_a), self.value), self.value))
+
+    def leave_unused(self) -> None:
+        """What nobody makes use of is left to those who have it: they get no more of it, and no message for it."""
+        fleet = self.fleet
+        has = np.nan_to_num(fleet.offered_a, nan=0.0)
+        most = np.where(self.spare_allowed, self.cap, self.plan)
+        cars = self.on & fleet.lends & ~self.squeezed & (np.minimum(most, has) > self.value)
+        if cars.any():
+            self._fill(np.where(cars, np.minimum(most, has), self.value))
+        self._round()
 
     def share_surplus(self) -> None:
         """Only what would be exported goes to those who want no more than that."""
@@ -217,7 +253,7 @@ class _Sharing:
         without = np.zeros(len(fleet), dtype=bool)
         for i in [i for i in fleet.ordered if possible[i]]:
             enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
-            if enough or fleet.fresh_start[i]:
+            if enough or fleet.fresh_start[i] or fleet.worn[i]:
                 chosen[i] = True
                 without[i] = not enough
                 free = max(free - needs[i], 0.0)
@@ -231,7 +267,8 @@ class _Sharing:
         self.room = self.room - fleet.tree.sums((value - self.value)[:, None] * fleet.uses)
         self.value = value
         self._floor(risen)
-        self._say(risen & without, "minimum time on")
+        self._say(risen & without & fleet.fresh_start, "minimum time on")
+        self._say(risen & without & ~fleet.fresh_start, "switched enough")
         self._say(risen & ~without, "surplus")
 
     def offer_standby(self) -> None:
@@ -298,14 +335,16 @@ class _Sharing:
         orders = [
             (left.ranks[m, d], left.reasons[m][d])
             for m in self.fleet.tree.path(int(self.fleet.tree.at[car]))
-            for d in range(4)
+            for d in range(SUM + 1)
             if self.fleet.uses[car, d] > 0
             and not left.plain[m, d]
             and self.room[m, d] < self.fleet.min_a[car] * self.fleet.uses[car, d] - EPS
         ]
         if orders:
             return min(orders)[1]
-        return paused_at_station() if n >= self.fleet.circuits else paused(self.snapshot.grid.circuits[n].name, c)
+        if n >= self.fleet.circuits:
+            return paused_at_station()
+        return left.reasons[n][c] if c >= APART else paused(self.snapshot.grid.circuits[n].name, c)
 
     def answer(self) -> Aim:
         fleet, value = self.fleet, self.value
@@ -314,6 +353,7 @@ class _Sharing:
         at_cap = (value > self.cap - coarse).tolist()
         at_plan = (~self.spare_allowed & (self.plan > 0) & (value > self.plan - coarse)).tolist()
         kept = (self.on & ~self.spare_allowed & (self.plan <= 0) & ~self.only_surplus).tolist()
+        content = (fleet.lends & (value > fleet.keeps_a - coarse)).tolist()
         for i in np.flatnonzero(self.on).tolist():
             if self.reasons[i]:
                 continue
@@ -322,30 +362,24 @@ class _Sharing:
             elif at_cap[i]:
                 self.reasons[i] = self.cap_reason[i]
             elif kept[i]:
-                self.reasons[i] = "minimum time on"
+                self.reasons[i] = "minimum time on" if fleet.fresh_start[i] else "switched enough"
             else:
-                self.reasons[i] = self._binding([row for row, _ in binding.of(i)])
-        return Aim(value, self.cap, self.led, self.reasons)
+                self.reasons[i] = self._binding(i, [row for row, _ in binding.of(i)], content[i])
+        return Aim(value, self.cap, self.led, self.reasons, self.places, self.squeezed)
 
-    def _binding(self, rows: Sequence[tuple[int, int]]) -> str:
+    def _binding(self, car: int, rows: Sequence[tuple[int, int]], content: bool) -> str:
+        if content:
+            return "uses less"
         if not rows:
             return "plan"
-        _, _, reason = min((int(self.left.ranks[n, c]), k, self.left.reasons[n][c]) for k, (n, c) in enumerate(rows))
+        left = self.left
+        _, k, reason = min((int(left.ranks[n, c]), k, left.reasons[n][c]) for k, (n, c) in enumerate(rows))
+        self.places[car] = rows[k]
         return reason
 
 
-def _used(fleet: Fleet, rules: Rules) -> Floats:
-    """What each car makes use of, a little more included; infinite as long as it uses what it has.
-
-    A car that has had its limit for a while and draws clearly less is full soon, or cannot take more: what it leaves
-    unused goes to others, and comes back step by step as soon as it uses what it has left. Before that it keeps what
-    it has, and gets no more until it has been seen to use it.
-    """
-    known = ~np.isnan(fleet.drawn_a + fleet.offered_a)
-    drawn, offered = np.nan_to_num(fleet.drawn_a), np.nan_to_num(fleet.offered_a)
-    enough = (drawn + 0.5) / 0.9 + 1.0
-    unused = offered > enough + 0.5
-    hungry = drawn >= 0.9 * offered - 0.5
-    settled = fleet.changed_s >= rules.settle_s
-    cap = np.where(settled & unused, enough, np.where(hungry, np.inf, offered))
-    return np.where(known, np.maximum(cap, fleet.min_a), np.inf)
+def where(snapshot: Snapshot, fleet: Fleet, place: tuple[int, int] | None) -> tuple[str, str]:
+    """A node and a column as people call them."""
+    if place is None or place[0] >= fleet.circuits:
+        return "", ""
+    return snapshot.grid.circuits[place[0]].name, phase_of(place[1])

@@ -1,6 +1,7 @@
 """The live layer: share the present current over the cars, every few seconds, never above a limit.
 
-Pure and stateless; what must be remembered is in the snapshot. Two questions are asked one after the other:
+Pure and stateless; what must be remembered goes out as `Allocation.carried` and comes in again with the snapshot. Two
+questions are asked one after the other:
 
 1. *Where should everybody be?* (`aim`) Admit cars at their minimum, most urgent first; fill up to the plan; give what
    is left to those who may exceed it; give true surplus to those who want only that; give free EVSEs a standby.
@@ -15,14 +16,16 @@ So a limit is only ever exceeded by load that is not ours; then everybody below 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from smartcharging.engine import battery
-from smartcharging.engine.aim import Aim, admit, aim
+from smartcharging.engine import battery, carried
+from smartcharging.engine.aim import Aim, admit, aim, where
+from smartcharging.engine.carried import Carried
 from smartcharging.engine.filling import EPS, fill
-from smartcharging.engine.fleet import Fleet
-from smartcharging.engine.grid import NOMINAL_V, Phases
+from smartcharging.engine.fleet import APART, Fleet
+from smartcharging.engine.grid import NOMINAL_V, Phases, power_weight
 from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, residual
@@ -37,30 +40,51 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     Every share is 0 or at least the car's minimum. Raises only for a snapshot that contradicts itself (a session or
     a narrowing at a node that is not there); `engine/fallback.py` is for that moment.
     """
-    limits = narrow(snapshot.grid, [*snapshot.narrowings, *_peak(snapshot)])
+    limits = narrow(snapshot.grid, [*snapshot.narrowings, *_peak(snapshot)], snapshot.now)
     fleet = Fleet.of(snapshot, limits, rules)
     left = residual(snapshot, fleet, limits, rules)
     wish = battery.wishes(snapshot)
-    relief = fleet.tree.sums_of_nodes(battery.relied_on(snapshot.batteries, wish, fleet.tree.size))
+    supply = snapshot.grid.supply
+    relief = _wide(fleet, battery.relied_on(snapshot.batteries, wish, fleet.tree.size, supply))
 
     target = aim(snapshot, fleet, left, left.kind - relief, rules)
-    charging = fleet.tree.sums_of_nodes(battery.held(snapshot.batteries, fleet.tree.size))
+    charging = _wide(fleet, battery.held(snapshot.batteries, fleet.tree.size, supply))
     now_a, waits = step(fleet, target, left.table - relief - charging, rules)
 
     load = fleet.load(now_a)
     yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
-    battery_w, spare = battery.settle(snapshot, fleet, limits, wish, left.table - load, yields)
+    rest = left.table - load
+    battery_w, spare = battery.settle(snapshot, fleet, limits, wish, rest[:, :APART], yields[:, :APART])
     # Judged without the battery's help: what only a battery holds up is already worth a quick message.
     broken = _broken(fleet, left, left.raw - fleet.tree.sums(fleet.hold))
     return Allocation(
-        shares=_shares(fleet, target, now_a, waits, broken),
+        shares=_shares(snapshot, fleet, target, now_a, waits, broken),
         battery_w=battery_w,
         load_a=_per_node(left.other + load, fleet.circuits),
-        headroom_a=_headroom(spare, fleet.circuits),
+        headroom_a=_headroom(spare, fleet.circuits, power_weight(3, supply)),
         node_reason=_node_reasons(snapshot, left, spare),
         told_a=_per_node(np.round(fleet.tree.sums(now_a[:, None] * fleet.uses), 6), fleet.circuits),
         circuits=tuple(c.name for c in snapshot.grid.circuits),
+        carried=_carry(snapshot, fleet, left, target),
     )
+
+
+def _wide(fleet: Fleet, of_nodes: Floats) -> Floats:
+    """Each node's own with all below it, and nothing in the further columns."""
+    table = np.zeros((len(of_nodes), fleet.columns))
+    table[:, : of_nodes.shape[1]] = fleet.tree.sums_of_nodes(of_nodes)
+    return table
+
+
+def _carry(snapshot: Snapshot, fleet: Fleet, left: Residual, target: Aim) -> Carried:
+    """What the next cycle must know: since when who is squeezed, and how often a charge was paused."""
+    now, cars = snapshot.now.timestamp(), fleet.memory
+    since = cars[:, carried.SQUEEZED]
+    cars[:, carried.SQUEEZED] = np.where(target.squeezed, np.where(np.isnan(since), now, since), np.nan)
+    stopped = (cars[:, carried.WAS_ON] > 0) & (fleet.offered_a == 0) & (cars[:, carried.DELIVERED] > 0)
+    cars[:, carried.SWITCHES] += stopped
+    cars[:, carried.WAS_ON] = np.where(np.isnan(fleet.offered_a), cars[:, carried.WAS_ON], fleet.running)
+    return Carried(now, fleet.keys, cars, tuple(c.name for c in snapshot.grid.circuits), left.believed)
 
 
 def _peak(snapshot: Snapshot) -> list[Narrowing]:
@@ -79,7 +103,7 @@ def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats,
     goal, level = target.current_a, fleet.level_a
     spare = room - fleet.tree.sums(fleet.hold)
     rising = target.follows & (goal > level + EPS)
-    ramp = np.where(np.isnan(fleet.offered_a), np.inf, rules.ramp_a)
+    ramp = np.where(np.isnan(fleet.offered_a), np.inf, np.maximum(rules.ramp_a, rules.ramp_share * target.cap_a))
     low = np.minimum(goal, level)
 
     # From below the minimum a car needs all of it at once.
@@ -117,29 +141,36 @@ def _broken(fleet: Fleet, left: Residual, worst: Floats) -> Flags:
     return broken
 
 
-def _shares(fleet: Fleet, target: Aim, now_a: Floats, waits: Flags, broken: Flags) -> dict[str, Share]:
-    shares: dict[str, Share] = {}
+def _shares(
+    snapshot: Snapshot, fleet: Fleet, target: Aim, now_a: Floats, waits: Flags, broken: Flags
+) -> dict[str, Share]:
     lowered = np.where(np.isnan(fleet.offered_a), fleet.level_a, fleet.offered_a) - 1e-6 > now_a
     urgent = lowered & broken
     ramping = waits & (now_a > np.nan_to_num(fleet.offered_a, nan=np.inf) + 1e-6)
-    rows = zip(
-        fleet.sessions, now_a.tolist(), target.reasons, waits.tolist(), ramping.tolist(), urgent.tolist(), strict=True
-    )
-    for session, amps, reason, waiting, rising, soon in rows:
-        if waiting:
-            reason = "rising" if rising else "waits for others"
-        watts = float(math.floor(amps * 3 * NOMINAL_V + 1e-6)) if session.dc else None
-        shares[session.key] = Share(session.key, amps, watts, reason, soon)
+    reasons = [
+        reason if not waiting else "rising" if rising else "waits for others"
+        for reason, waiting, rising in zip(target.reasons, waits.tolist(), ramping.tolist(), strict=True)
+    ]
+    watts: list[float | None] = [None] * len(fleet)
+    per_a = power_weight(3, snapshot.grid.supply) * NOMINAL_V
+    for i in np.flatnonzero(fleet.dc).tolist():
+        watts[i] = float(math.floor(now_a[i] * per_a + 1e-6))
+    found = zip(fleet.keys, now_a.tolist(), watts, reasons, urgent.tolist(), strict=True)
+    shares = {row[0]: Share(*row) for row in found}
+    for i, place in target.places.items():
+        key = fleet.keys[i]
+        circuit, phase = where(snapshot, fleet, place)
+        shares[key] = replace(shares[key], circuit=circuit, phase=phase)
     return shares
 
 
 def _per_node(table: Floats, count: int) -> dict[int, Phases]:
-    return {n: (a, b, c) for n, (a, b, c, _) in enumerate(table[:count].tolist())}
+    return {n: (a, b, c) for n, (a, b, c) in enumerate(table[:count, :SUM].tolist())}
 
 
-def _headroom(spare: Floats, count: int) -> dict[int, Phases]:
+def _headroom(spare: Floats, count: int, three: float) -> dict[int, Phases]:
     """What is still free per phase when all three are loaded alike; negative where a limit is exceeded."""
-    evenly = np.minimum(spare[:count, :SUM], spare[:count, SUM:] / 3)
+    evenly = np.minimum(spare[:count, :SUM], spare[:count, SUM:] / three)
     return {n: (a, b, c) for n, (a, b, c) in enumerate(evenly.tolist())}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from smartcharging.engine.fleet import Fleet
-from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.limits import SUM, Limits
 from smartcharging.engine.residual import spread
 from smartcharging.engine.snapshot import BatteryState, Snapshot
@@ -59,7 +59,9 @@ def _grid_w(snapshot: Snapshot) -> float | None:
         return None
     if reading.power_w is not None:
         return reading.power_w
-    return None if reading.current_a is None else sum(reading.current_a) * NOMINAL_V
+    if reading.current_a is None:
+        return None
+    return sum(reading.current_a) * NOMINAL_V * power_weight(3, snapshot.grid.supply) / 3
 
 
 def able(battery: BatteryState, power_w: float) -> float:
@@ -73,20 +75,22 @@ def able(battery: BatteryState, power_w: float) -> float:
     return float(min(max(power_w, -battery.max_discharge_w), battery.max_charge_w))
 
 
-def relied_on(batteries: tuple[BatteryState, ...], wish: Mapping[str, float], size: int) -> Floats:
+def relied_on(
+    batteries: tuple[BatteryState, ...], wish: Mapping[str, float], size: int, supply: Supply = Supply.TN
+) -> Floats:
     """Amps by which the batteries relieve their nodes for certain: told to discharge, and measured doing it."""
     table = np.zeros((size, 4))
     for battery in batteries:
         if battery.power_w is not None:
-            table[battery.node] += spread(battery, min(max(battery.power_w, wish.get(battery.key, 0.0)), 0.0))
+            table[battery.node] += spread(battery, min(max(battery.power_w, wish.get(battery.key, 0.0)), 0.0), supply)
     return table
 
 
-def held(batteries: tuple[BatteryState, ...], size: int) -> Floats:
+def held(batteries: tuple[BatteryState, ...], size: int, supply: Supply = Supply.TN) -> Floats:
     """Amps the batteries are charging with now: theirs until they are seen to have let go."""
     table = np.zeros((size, 4))
     for battery in batteries:
-        table[battery.node] += spread(battery, max(battery.power_w or 0.0, 0.0))
+        table[battery.node] += spread(battery, max(battery.power_w or 0.0, 0.0), supply)
     return table
 
 
@@ -100,11 +104,12 @@ def settle(
     never makes room negative. A node without room for anything (fire) puts the battery on standby.
     """
     room, yields = room.copy(), yields.copy()
+    supply = snapshot.grid.supply
     answer: dict[str, float] = {}
     for battery in sorted(snapshot.batteries, key=lambda b: b.key):
         path = fleet.tree.path(battery.node)
         at = list(path)
-        one_w = spread(battery, 1.0)
+        one_w = spread(battery, 1.0, supply)
         used = one_w > 0
         if any(_shut(limits, n) for n in path if n < fleet.circuits):
             answer[battery.key] = 0.0
@@ -120,8 +125,8 @@ def settle(
             power_w = 0.0
         answer[battery.key] = power_w
         for n in path:
-            room[n] -= spread(battery, power_w)
-            yields[n] -= spread(battery, power_w)
+            room[n] -= spread(battery, power_w, supply)
+            yields[n] -= spread(battery, power_w, supply)
     return answer, room
 
 
@@ -138,7 +143,8 @@ def _floor_w(snapshot: Snapshot, limits: Limits, battery: BatteryState, path: Se
         reading = snapshot.readings.get(n)
         if reading is None or (reading.power_w is None and reading.current_a is None):
             return 0.0
-        net_w = reading.power_w if reading.power_w is not None else sum(reading.current_a or ()) * NOMINAL_V
+        volt = NOMINAL_V * power_weight(3, snapshot.grid.supply) / 3
+        net_w = reading.power_w if reading.power_w is not None else sum(reading.current_a or ()) * volt
         below = sum(b.power_w or 0.0 for b in snapshot.batteries if n in _path_of(snapshot, b.node))
         floor = max(floor, -(net_w - below) - float(limits.export_w[n]))
     return float(floor)

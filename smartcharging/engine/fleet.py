@@ -20,21 +20,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine import carried
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.limits import NO_BOUND, SUM, Limits
 from smartcharging.engine.priorities import Flags, paused_lately, slack_s, started_lately, weights
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Mode, Session, Snapshot
 from smartcharging.engine.tree import Floats, Tree
 
-_UNKNOWN = (np.nan, np.nan, np.nan)
 ON_PHASE_A = 1.0  # a current above this proves that the car uses a phase
 STATION_MAXIMUM = "station maximum"
+APART = 4  # the columns from here on, where a circuit limits its imbalance: what L1, L2, L3 carry unevenly
+
+_NUMBERS = (
+    "max_a", "min_a", "max_w", "step_a", "offered_a", "offered_before_a", "fail_safe_a", "priority",
+    "energy_needed_wh", "planned_w", "isolated_a",
+)  # fmt: skip
+_MOMENTS = (
+    "offered_since", "lease_until", "measured_at", "arrived_at", "departure", "on_since", "off_since",
+)  # fmt: skip
+_FLAGS = ("dc", "wants", "reachable")
+_OTHERS = ("phases", "measured_a", "mode", "group", "group_max_a")
+_FIELDS = (*_NUMBERS, *_MOMENTS, *_FLAGS, *_OTHERS)
+_read = attrgetter(*_FIELDS)
+_UNKNOWN = (np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,13 @@ class Fleet:
     """One row per session, sorted by leaf and key. Amps per phase at the AC input."""
 
     sessions: tuple[Session, ...]
+    keys: tuple[str, ...]
     tree: Tree
     circuits: int  # tree nodes from here on are stations with a shared maximum
     shared_a: Floats  # that maximum, per such station
     node: NDArray[np.intp]
-    uses: Floats  # what one amp takes of L1, L2, L3 and their sum
+    dc: Flags
+    uses: Floats  # what one amp takes of L1, L2, L3, of all together [230 W], and unevenly of L1, L2, L3
     wants: Flags
     reachable: Flags
     min_a: Floats
@@ -56,23 +74,31 @@ class Fleet:
     fail_safe_a: Floats
     offered_a: Floats  # NaN: not known
     level_a: Floats  # the limit its EVSE stands by
-    hold: Floats  # the most it may draw: L1, L2, L3, sum
-    drawn: Floats  # what is surely taken, zero where unknown: L1, L2, L3, sum
-    drawn_a: Floats  # the highest phase of it; NaN: not known
-    risen: Floats  # what it probably takes by now, if its limit rose since it was measured: L1, L2, L3, sum
+    hold: Floats  # the most it may draw, columns as `uses`
+    drawn: Floats  # what is surely taken, zero where unknown
+    risen: Floats  # what it probably takes by now, if its limit rose since it was measured
+    keeps_a: Floats  # what it makes use of, a little more included; infinite while it uses all it has
+    lends: Flags  # has shown that it leaves something unused
     ignores: Flags  # draws more than it was allowed, for longer than a car takes to follow
     changed_s: Floats  # since the limit last changed
     weight: Floats
     must: Flags
     fresh_start: Flags  # on for less than the minimum time
+    worn: Flags  # paused so often that it is kept on
     fresh_pause: Flags
+    paused: Flags  # by us, since it came
     fast: Flags
     surplus: Flags
     planned_a: Floats  # NaN: no valid plan
     order: NDArray[np.intp]  # most urgent first
+    memory: Floats  # the row of each in what is carried
 
     def __len__(self) -> int:
         return len(self.sessions)
+
+    @property
+    def columns(self) -> int:
+        return int(self.uses.shape[1])
 
     @cached_property
     def kinds(self) -> list[tuple[int, tuple[float, ...]]]:
@@ -81,7 +107,13 @@ class Fleet:
 
     @cached_property
     def ordered(self) -> list[int]:
-        return [int(i) for i in self.order]
+        found: list[int] = self.order.tolist()
+        return found
+
+    @cached_property
+    def running(self) -> Flags:
+        """On, by the limit they stand by."""
+        return np.asarray((np.nan_to_num(self.offered_a) >= self.min_a - 1e-6) & (np.nan_to_num(self.offered_a) > 0))
 
     def load(self, limit_a: Floats) -> Floats:
         """What each node's cars may draw when these are the limits: nobody falls below what is held of him yet."""
@@ -93,60 +125,59 @@ class Fleet:
         parents, leaf_of, shared = _leaves(snapshot)
         listed = sorted(range(len(snapshot.sessions)), key=lambda i: (leaf_of[i], snapshot.sessions[i].key))
         sessions = tuple(snapshot.sessions[i] for i in listed)
+        keys = tuple(s.key for s in sessions)
         at = np.array([leaf_of[i] for i in listed], dtype=np.intp)
         tree = Tree(parents, at)
-
-        def column(name: str) -> Floats:
-            values = [getattr(s, name) for s in sessions]
-            return np.array([np.nan if v is None else v for v in values], dtype=float)
-
-        def seconds_since(name: str) -> Floats:
-            moments = [getattr(s, name) for s in sessions]
-            return np.array([np.nan if m is None else (now - m).total_seconds() for m in moments], dtype=float)
-
-        def flags(name: str) -> Flags:
-            return np.array([getattr(s, name) for s in sessions], dtype=bool)
+        fact = _columns(sessions, now)
+        offered, before, safe = fact["offered_a"], fact["offered_before_a"], fact["fail_safe_a"]
+        dc, wants, reachable = fact["dc"] > 0, fact["wants"] > 0, fact["reachable"] > 0
+        supply = snapshot.grid.supply
 
         with np.errstate(invalid="ignore"):
-            dc, wants, reachable = flags("dc"), flags("wants"), flags("reachable")
-            offered, safe = column("offered_a"), column("fail_safe_a")
-            changed_s = np.nan_to_num(seconds_since("offered_since"), nan=np.inf)
-            level = stands_at_a(offered, safe, seconds_since("lease_until"), reachable, rules)
-            held = held_a(level, column("offered_before_a"), changed_s, rules)
+            changed_s = np.nan_to_num(fact["offered_since"], nan=np.inf)
+            level = stands_at_a(offered, safe, fact["lease_until"], reachable, rules)
+            held = held_a(level, before, changed_s, rules)
 
-            measured = np.array([s.measured_a or _UNKNOWN for s in sessions], dtype=float).reshape(len(sessions), 3)
-            age_s = np.nan_to_num(seconds_since("measured_at"), nan=0.0)
+            measured = fact["measured_a"]
+            age_s = np.nan_to_num(fact["measured_at"], nan=0.0)
             patience_s = np.where(dc, rules.ignore_dc_s, rules.ignore_s)
             above = measured.max(axis=1, initial=-np.inf) > offered + rules.ignore_a
             defiant = above & (changed_s - age_s > patience_s)  # seen so when it was last heard
             recent = age_s <= np.where(reachable, rules.ev_max_age_s, rules.lost_max_age_s)
             known = ~np.isnan(measured).any(axis=1) & recent
-
             likely = np.where(known[:, None], np.maximum(measured, 0.0), 0.0)
-            drawn_a = np.where(known, likely.max(axis=1, initial=0.0), np.nan)
+            most = likely.max(axis=1, initial=0.0)
+            doubt = np.where(dc, rules.dc_doubt, rules.doubt)
+
+            moment = now.timestamp()
+            memory = carried.observe(
+                carried.rows_of(snapshot.carried, keys, np.round(moment - fact["arrived_at"], 3)),
+                np.where(known, most, np.nan),
+                np.round(moment - age_s, 3),
+                offered,
+                before,
+                np.round(moment - changed_s, 3),
+                moment,
+                doubt,
+                rules,
+            )
+
             # DC is measured at the plug; what the input takes is known only within the converter's losses. What it
             # takes for sure is taken off a meter's reading, what it likely takes is held.
-            drawn = np.zeros((len(sessions), 4))
-            drawn[:, :SUM] = likely * np.where(dc, 1.0 - rules.dc_doubt, 1.0)[:, None]
+            surely = likely * np.where(dc, 1.0 - rules.dc_doubt, 1.0)[:, None]
             # Whoever was told to take less has by now done so, though his last measurement is from before.
-            isolated_a = column("isolated_a")
-            isolated = ~np.isnan(isolated_a)
+            isolated = ~np.isnan(fact["isolated_a"])
             followed = known & ~isolated & (changed_s >= rules.react_s) & (age_s > changed_s - rules.react_s)
-            no_more = np.where(followed & ~np.isnan(offered), offered, np.inf)
-            drawn[:, :SUM] = np.minimum(drawn[:, :SUM], no_more[:, None])
-            drawn[:, SUM] = drawn[:, :SUM].sum(axis=1)
+            surely = np.minimum(surely, np.where(followed & ~np.isnan(offered), offered, np.inf)[:, None])
 
-            uses = np.zeros((len(sessions), 4))
-            phases = np.array([_phases(s) for s in sessions], dtype=bool).reshape(len(sessions), 3)
-            uses[:, :SUM] = phases | (drawn[:, :SUM] > ON_PHASE_A)
-            uses[:, SUM] = uses[:, :SUM].sum(axis=1)
-
-            hold = np.maximum(held[:, None] * uses, np.column_stack((likely, likely.sum(axis=1))))
-            still = (~reachable & defiant)[:, None]
-            hold[:, :SUM] = np.where(still, np.fmax(hold[:, :SUM], measured), hold[:, :SUM])
-            whatever = np.nan_to_num(isolated_a)[:, None] * uses[:, :SUM]
-            hold[:, :SUM] = np.maximum(hold[:, :SUM], whatever)
-            hold[:, SUM] = hold[:, :SUM].sum(axis=1)
+            uses, spread = _uses(snapshot, fact["phases"] > 0, surely, dc, supply)
+            drawn = spread(surely)
+            hold = np.maximum(held[:, None] * uses, spread(likely))
+            still = ~reachable & defiant
+            if still.any():
+                hold = np.where(still[:, None], np.fmax(hold, spread(np.nan_to_num(measured))), hold)
+            if isolated.any():
+                hold = np.maximum(hold, np.nan_to_num(fact["isolated_a"])[:, None] * uses)
             # A free EVSE may load its copper the moment somebody plugs in. A limit in watts is a mean over a minute or
             # a quarter hour: there it counts when it draws.
             hold[:, SUM] = np.where(reachable & ~wants & (drawn[:, SUM] <= 0), 0.0, hold[:, SUM])
@@ -157,56 +188,132 @@ class Fleet:
             ignores = reachable & known & above & (seen_after_s >= np.where(pressing, rules.follow_s, patience_s))
             ignores |= reachable & isolated
 
-            unsure = known & (age_s > changed_s - rules.follow_s) & (changed_s <= rules.unsure_s)
-            risen = np.where(unsure[:, None], np.maximum(drawn, np.nan_to_num(offered)[:, None] * uses), drawn)
-            risen[:, SUM] = risen[:, :SUM].sum(axis=1)
+            here_s = fact["arrived_at"]
+            awaited_s = np.minimum(changed_s, np.nan_to_num(here_s, nan=np.inf))
+            # Who left something of the limit he had is not on his way to a higher one.
+            leaves = memory[:, carried.LEFT] > 0
+            unsure = np.where(known, (age_s > changed_s - rules.follow_s) & ~leaves, wants & reachable)
+            unsure = unsure & (awaited_s <= rules.unsure_s)
+            risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
 
-            station = np.fmin(column("max_a"), column("max_w") / (np.maximum(uses[:, SUM], 1.0) * NOMINAL_V))
-            here_s = seconds_since("arrived_at")
-            left_s = -seconds_since("departure")
-            slack = slack_s(left_s, column("energy_needed_wh"), station * uses[:, SUM] * NOMINAL_V)
+            station = np.fmin(fact["max_a"], fact["max_w"] / (uses[:, SUM] * NOMINAL_V))
+            slack = slack_s(-fact["departure"], fact["energy_needed_wh"], station * uses[:, SUM] * NOMINAL_V)
             must = wants & (slack <= rules.must_within_s)
-            fresh_start = started_lately(offered, seconds_since("on_since"), rules)
-            fresh_pause = paused_lately(offered, seconds_since("off_since"), here_s, rules)
+            fresh_start = started_lately(offered, fact["on_since"], rules)
+            fresh_pause = paused_lately(offered, fact["off_since"], here_s, rules)
+            # Who was never seen to take anything was not paused: he is still waiting for his first amp.
+            delivered = memory[:, carried.DELIVERED] != 0.0
+            fresh_pause = fresh_pause & delivered
+            paused = delivered & (fact["off_since"] < np.nan_to_num(here_s, nan=np.inf))
+            keeps, lends = _keeps(memory, np.where(known, most, np.inf), offered, doubt, rules)
         cap, cap_reason = _caps(sessions, station, uses[:, SUM], limits)
-        planned = column("planned_w") if snapshot.plan_valid else np.full(len(sessions), np.nan)
+        planned = fact["planned_w"] if snapshot.plan_valid else np.full(len(sessions), np.nan)
         by_key = np.empty(len(sessions))
-        by_key[sorted(range(len(sessions)), key=lambda i: sessions[i].key)] = np.arange(len(sessions))
-        priority = column("priority")
+        by_key[sorted(range(len(sessions)), key=lambda i: keys[i])] = np.arange(len(sessions))
+        priority = fact["priority"]
         # As `priorities.urgency` has it; the last key sorts first.
         came = np.nan_to_num(-here_s, nan=np.inf)
         order = np.lexsort((by_key, came, slack, ~fresh_start, ~must, -priority))
+        min_a = np.maximum(fact["min_a"], 0.0)
         return cls(
             sessions=sessions,
+            keys=keys,
             tree=tree,
             circuits=len(snapshot.grid),
             shared_a=np.array(shared),
             node=np.array([s.node for s in sessions], dtype=np.intp),
+            dc=dc,
             uses=uses,
             wants=wants,
             reachable=reachable,
-            min_a=np.maximum(column("min_a"), 0.0),
+            min_a=min_a,
             cap_a=cap,
             cap_reason=cap_reason,
-            step_a=np.maximum(column("step_a"), 1e-3),
+            step_a=np.maximum(fact["step_a"], 1e-3),
             fail_safe_a=safe,
             offered_a=offered,
             level_a=level,
             hold=hold,
             drawn=drawn,
-            drawn_a=drawn_a,
             risen=risen,
+            keeps_a=np.maximum(keeps, min_a),
+            lends=lends,
             ignores=ignores,
             changed_s=changed_s,
             weight=weights(priority),
             must=must,
             fresh_start=fresh_start,
+            worn=(memory[:, carried.SWITCHES] >= rules.switch_budget) & (offered > 0),
             fresh_pause=fresh_pause,
-            fast=np.array([s.mode is Mode.FAST for s in sessions], dtype=bool),
-            surplus=np.array([s.mode is Mode.SURPLUS for s in sessions], dtype=bool),
-            planned_a=np.maximum(planned, 0.0) / (np.maximum(uses[:, SUM], 1.0) * NOMINAL_V),
+            paused=paused,
+            fast=fact["mode"] == 1,
+            surplus=fact["mode"] == 2,
+            planned_a=np.maximum(planned, 0.0) / (uses[:, SUM] * NOMINAL_V),
             order=order,
+            memory=memory,
         )
+
+
+_MODES = {Mode.PLAN: 0.0, Mode.FAST: 1.0, Mode.SURPLUS: 2.0}
+
+
+def _columns(sessions: Sequence[Session], now: datetime) -> dict[str, Floats]:
+    """The facts of all sessions by name, as numbers; moments as seconds since, NaN where there are none."""
+    if not sessions:
+        empty: dict[str, Floats] = {name: np.zeros(0) for name in _FIELDS}
+        return {**empty, "phases": np.zeros((0, 3)), "measured_a": np.zeros((0, 3))}
+    columns = dict(zip(_FIELDS, zip(*map(_read, sessions), strict=True), strict=True))
+    fact: dict[str, Floats] = {}
+    for name in (*_NUMBERS, *_FLAGS):
+        fact[name] = np.array(columns[name], dtype=float)
+    for name in _MOMENTS:
+        fact[name] = _seconds_since(columns[name], now)
+    fact["phases"] = np.array(columns["phases"], dtype=float)
+    fact["measured_a"] = np.array([m or _UNKNOWN for m in columns["measured_a"]], dtype=float)
+    fact["mode"] = np.array([_MODES[m] for m in columns["mode"]])
+    return fact
+
+
+def _seconds_since(moments: Sequence[datetime | None], now: datetime) -> Floats:
+    if not any(moments):
+        return np.full(len(moments), np.nan)
+    return np.array([np.nan if m is None else (now - m).total_seconds() for m in moments])
+
+
+class _Spread:
+    """Currents on L1, L2, L3 as the columns of `uses`: with their sum as power, and what of them is uneven."""
+
+    def __init__(self, each: Floats, uneven: Flags | None) -> None:
+        self._each, self._uneven = each, uneven
+
+    def __call__(self, phases: Floats) -> Floats:
+        parts = [phases, (phases.sum(axis=1) * self._each)[:, None]]
+        if self._uneven is not None:
+            parts.append(np.where(self._uneven[:, None], phases, 0.0))
+        return np.concatenate(parts, axis=1)
+
+
+def _uses(snapshot: Snapshot, phases: Flags, surely: Floats, dc: Flags, supply: Supply) -> tuple[Floats, _Spread]:
+    """What one amp of each car loads. DC loads all three, and so may a car of which no phase is known."""
+    phases = phases | (dc | ~phases.any(axis=1))[:, None] | (surely > ON_PHASE_A)
+    lines = phases.sum(axis=1)
+    weight = np.array([0.0, *(power_weight(n, supply) for n in (1, 2, 3))])[lines]
+    apart = any(c.imbalance_a is not None for c in snapshot.grid.circuits)
+    spread = _Spread(weight / np.maximum(lines, 1), lines < 3 if apart else None)
+    return spread(phases.astype(float)), spread
+
+
+def _keeps(memory: Floats, drawn_a: Floats, offered_a: Floats, doubt: Floats, rules: Rules) -> tuple[Floats, Flags]:
+    """What each car makes use of, and whether it has shown that this is less than it has.
+
+    A car that has not used its limit for long enough is known by the most it took, and keeps a little more by which
+    it shows when that changes. One of which this is only beginning to show keeps what it has, and gets no more.
+    """
+    draws = memory[:, carried.DRAWS]
+    shown = ~np.isnan(draws)
+    idle = ~shown & (memory[:, carried.LEFT] > 0) & (drawn_a < offered_a * (1.0 - doubt) - rules.lend_a)
+    keeps = np.where(shown, (draws + rules.lend_a) / (1.0 - doubt), np.where(idle, offered_a, np.inf))
+    return np.where(np.isnan(keeps), np.inf, keeps), shown | idle
 
 
 def stands_at_a(offered_a: Floats, fail_safe_a: Floats, ended_s: Floats, reachable: Flags, rules: Rules) -> Floats:
@@ -273,8 +380,3 @@ def _over(snapshot: Snapshot, limits: Limits, size: int) -> Floats:
         if reading.current_a is not None:
             table[n] = np.where(np.array(reading.current_a) > limits.table[n, :SUM], -1.0, 0.0)
     return table
-
-
-def _phases(session: Session) -> tuple[bool, bool, bool]:
-    """DC loads all three. A car of which no phase is known may use any."""
-    return (True, True, True) if session.dc or not any(session.phases) else session.phases

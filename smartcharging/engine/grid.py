@@ -6,7 +6,8 @@ Pure. Any depth; the customer asks for five. A node is named by its index; paren
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property
 
 Phases = tuple[float, float, float]
@@ -19,13 +20,32 @@ class GridError(ValueError):
     """The circuits do not form one tree."""
 
 
+class Supply(StrEnum):
+    """How the three lines carry power: with a neutral (3×400 V, 230 V from line to neutral), or without one
+    (3×230 V, 230 V from line to line, as in older Belgian streets)."""
+
+    TN = "tn"
+    IT = "it"
+
+
+def power_weight(lines: int, supply: Supply = Supply.TN) -> float:
+    """Watts per amp, in units of 230 V, of a load that takes the same current on so many lines.
+
+    Without a neutral a single-phase load lies between two lines, and a three-phase load is 1.73 times that.
+    """
+    if supply is Supply.IT:
+        return 3**0.5 if lines == 3 else 1.0
+    return float(max(lines, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Circuit:
     """One node. `limit_a` per phase and `limit_w` bind together; `margin_a` stays free below `limit_a`.
 
     `fallback_a`: what the EVSEs below may take together per phase when this node's meter is unknown; None means that
     nothing below may take more than its fail-safe. `metered` says whether a meter is commissioned here at all:
-    an unmetered circuit feeds nothing but what the tree knows.
+    an unmetered circuit feeds nothing but what the tree knows, and `worst_a`: the highest other load directly on it,
+    as it was commissioned. `imbalance_a`: how much more one phase may carry than another.
     """
 
     name: str
@@ -37,6 +57,8 @@ class Circuit:
     fallback_a: float | None = None
     metered: bool = False
     key: int | None = None  # database key, for those who store the answer
+    worst_a: Phases | None = None
+    imbalance_a: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,7 @@ class Grid:
     """Circuits in an order in which each parent stands before its children; index 0 is the grid connection."""
 
     circuits: tuple[Circuit, ...]
+    supply: Supply = Supply.TN
     _index: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,7 +82,7 @@ class Grid:
             self._index[circuit.name] = i
 
     @classmethod
-    def build(cls, circuits: Sequence[tuple[Circuit, str | None]]) -> Grid:
+    def build(cls, circuits: Sequence[tuple[Circuit, str | None]], supply: Supply = Supply.TN) -> Grid:
         """Order (circuit, parent name) pairs into a grid. Raises `GridError` on rings, orphans or two roots."""
         roots = [c.name for c, parent in circuits if parent is None]
         if len(roots) != 1:
@@ -74,21 +97,9 @@ class Grid:
                 raise GridError(f"these circuits hang on no known parent or form a ring: {names}")
             for circuit, parent in ready:
                 index[circuit.name] = len(ordered)
-                ordered.append(
-                    Circuit(
-                        name=circuit.name,
-                        parent=None if parent is None else index[parent],
-                        limit_a=circuit.limit_a,
-                        limit_w=circuit.limit_w,
-                        export_limit_w=circuit.export_limit_w,
-                        margin_a=circuit.margin_a,
-                        fallback_a=circuit.fallback_a,
-                        metered=circuit.metered,
-                        key=circuit.key,
-                    )
-                )
+                ordered.append(replace(circuit, parent=None if parent is None else index[parent]))
             waiting = [(c, p) for c, p in waiting if c.name not in index]
-        return cls(tuple(ordered))
+        return cls(tuple(ordered), supply)
 
     def __len__(self) -> int:
         return len(self.circuits)

@@ -78,17 +78,17 @@ class Limits:
         return (a, b, c)
 
 
-def narrow(grid: Grid, narrowings: Iterable[Narrowing] = ()) -> Limits:
+def narrow(grid: Grid, narrowings: Iterable[Narrowing] = (), now: datetime | None = None) -> Limits:
     """The effective limits of a grid. The circuits' own are in it at their rank; a limit that is no number is zero.
 
-    A narrowing that names neither node nor EVSE is meant for the whole site.
-    Raises `IndexError` when one names a node that is not there: a limit must never get lost silently.
+    With `now`, only what is in force then counts. A narrowing that names neither node nor EVSE is meant for the whole
+    site. Raises `IndexError` when one names a node that is not there: a limit must never get lost silently.
     """
     bounds = [[NO_BOUND] * 4 for _ in grid.circuits]
     export = [math.inf] * len(grid)
     sessions: dict[str, tuple[Bound, Bound]] = {}
     own = [_own(i, grid) for i in range(len(grid))]
-    given = [(n.rank, i, n) for i, n in enumerate(narrowings)]
+    given = [(n.rank, i, n) for i, n in enumerate(narrowings) if now is None or n.in_force(now)]
     before = sorted((g for g in given if g[0] < Rank.CIRCUIT), key=lambda g: g[:2])
     after = sorted((g for g in given if g[0] >= Rank.CIRCUIT), key=lambda g: g[:2])
 
@@ -199,6 +199,8 @@ def gettext_noop(message: str) -> str:
 SENTENCES: Mapping[str, str] = {
     "limit": gettext_noop("%(circuit)s is at its limit on %(phase)s."),
     "limit_w": gettext_noop("%(circuit)s is at its power limit."),
+    "imbalance": gettext_noop("%(circuit)s may not load %(phase)s so much more than its other phases."),
+    "switched enough": gettext_noop("Has been paused often enough, so it goes on at its minimum."),
     "paused": gettext_noop("Paused: the minimum current does not fit at %(circuit)s on %(phase)s."),
     "paused_w": gettext_noop("Paused: the minimum current does not fit in the power limit of %(circuit)s."),
     "paused_station": gettext_noop("Paused: the minimum current does not fit at this station."),
@@ -213,6 +215,7 @@ SENTENCES: Mapping[str, str] = {
     "meter stale": gettext_noop("The meter of %(circuit)s is silent, so a safe current holds."),
     "no surplus": gettext_noop("Waits for solar surplus."),
     "surplus": gettext_noop("Charges with solar surplus."),
+    "uses less": gettext_noop("Gets what the car makes use of; the rest goes to others."),
     "car full": gettext_noop("The car asks for nothing more."),
     "free": gettext_noop("No car is plugged in."),
     "station maximum": gettext_noop("At the maximum of the station or the car."),
@@ -238,6 +241,9 @@ def explain(reason: str) -> tuple[str, dict[str, str]]:
         circuit, _, phase = reason.removeprefix("limit:").rpartition(":")
         name = "limit_w" if phase == "W" else "limit"
         return SENTENCES[name], {"circuit": circuit, "phase": phase}
+    if reason.startswith("imbalance:"):
+        circuit, _, phase = reason.removeprefix("imbalance:").rpartition(":")
+        return SENTENCES["imbalance"], {"circuit": circuit, "phase": phase}
     if reason.startswith(_PAUSED):
         circuit, _, phase = reason.removeprefix(_PAUSED).rpartition(" ")
         if not circuit:
@@ -253,7 +259,12 @@ _PAUSED = "paused: minimum current does not fit at "
 
 
 def paused(circuit: str, column: int) -> str:
-    return f"{_PAUSED}{circuit} {'W' if column == SUM else PHASES[column]}"
+    return f"{_PAUSED}{circuit} {phase_of(column)}"
+
+
+def phase_of(column: int) -> str:
+    """L1, L2, L3, or W for all together; the columns after that say how the phases differ."""
+    return "W" if column == SUM else PHASES[column % 4]
 
 
 def paused_at_station() -> str:

@@ -17,10 +17,16 @@ limit less the fallback.
 measurement is subtracted although it takes nothing; the error corrects itself at the next one, and shows at the meter
 as soon as the car resumes. An EVSE out of reach gives no next one, so it is soon no longer subtracted.
 
-A car whose limit *we* raised is a different matter, because we would chase our own tail: the rise shows at the meter
-first, looks like other load, and everybody is lowered for it. So there are two tables. Whether anybody may rise is
-judged as if the car had not yet risen (`table`); whether anybody must come down for the sake of other load, as if it
-had (`kind`). Where the meter shows more than the limit there is no such kindness: it was not the rise alone.
+A car whose limit *we* raised, or that has only just come, is a different matter, because we would chase our own tail:
+its rise shows at the meter first, looks like other load, and everybody is lowered for it. So there are two readings
+of one meter: other load is at least what is left if such a car takes its limit by now, at most what is left if it
+does not. What it was before decides between the two (`engine/carried.py`); where nothing is remembered, nobody is
+raised by the one (`table`), nor lowered by the other (`kind`). Other load that rises in the very moment in which a car
+is awaited can so stay unseen until the car takes its limit; then the circuit is above its limit by no more than that
+rise, until the next reading.
+
+*Imbalance.* Where a circuit limits it, what is uneven on a phase (cars on one or two, and other load) may stand above
+the lowest of the others by so much. What the others carry is counted only as far as it surely flows.
 """
 
 from __future__ import annotations
@@ -31,9 +37,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.fleet import Fleet
-from smartcharging.engine.grid import NOMINAL_V
-from smartcharging.engine.limits import SUM, Limits, Rank
+from smartcharging.engine import carried
+from smartcharging.engine.fleet import APART, Fleet
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
+from smartcharging.engine.limits import PHASES, SUM, Limits, Rank
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Snapshot
@@ -42,64 +49,124 @@ from smartcharging.engine.tree import Floats
 
 @dataclass(frozen=True)
 class Residual:
-    """Amps per tree node: columns L1, L2, L3 and their sum. Negative: already too much without any car."""
+    """Amps per tree node, columns as `Fleet.uses`. Negative: already too much without any car."""
 
     table: Floats  # for cars and batteries
     kind: Floats  # the same, if those whose limit was raised take it by now: what must be, rather than may be
     raw: Floats  # as `kind` without the margins: below zero here is a violation, not a nibble at the margin
     other: Floats  # the load that was taken off, as counted
+    believed: Floats  # that load where there is a meter, to be carried
     ranks: NDArray[np.int64]
     reasons: list[list[str]]
     plain: NDArray[np.bool_]  # the circuit's own limit, set by nobody in particular
     stale: NDArray[np.bool_]
     strict: NDArray[np.bool_]  # stale and without a fallback: nobody below may have more than its fail-safe
     over: NDArray[np.bool_]  # the meter itself shows more than the limit
+    bears: Floats  # by how much each may be above its limit for a few seconds; nothing for fire
 
 
 def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> Residual:
     """The tables for all nodes, those of stations with a shared maximum included."""
     circuits = snapshot.grid.circuits
-    count, size = len(circuits), fleet.tree.size
+    count, size, width = len(circuits), fleet.tree.size, fleet.columns
     margin = np.array([max(c.margin_a, 0.0) for c in circuits])
-    allowed = limits.table.copy()
+    limit = np.full((count, width), np.inf)
+    limit[:, : SUM + 1] = limits.table
+    allowed = limit.copy()
     allowed[:, :SUM] = np.maximum(allowed[:, :SUM] - margin[:, None], 0.0)
 
     meters = _Meters(snapshot, fleet, rules)
-    other, risen = meters.other_load(fleet.drawn), meters.other_load(fleet.risen)
-    over = np.zeros((size, 4), dtype=bool)
+    sure, kind = meters.other_load(fleet.drawn), meters.other_load(fleet.risen)
+    over = np.zeros((size, width), dtype=bool)
     with np.errstate(invalid="ignore"):
-        over[:count, :SUM] = meters.current > allowed[:, :SUM]
-    risen = np.where(over[:count], other, risen)
-    stale = meters.stale
-    table, kind, raw = (np.full((size, 4), np.inf) for _ in range(3))
-    table[:count], kind[:count], raw[:count] = allowed - other, allowed - risen, limits.table - risen
-    reasons = [list(row) for row in limits.reasons]
-    ranks = np.full((size, 4), int(Rank.CIRCUIT), dtype=np.int64)
-    ranks[:count] = limits.ranks
-    plain = np.ones((size, 4), dtype=bool)
-    plain[:count] = limits.ranks == Rank.CIRCUIT
+        over[:count, :SUM] = meters.current > limits.table[:, :SUM]
+    bears = np.zeros((size, width))
+    finite = np.isfinite(limits.table) & (limits.ranks > Rank.EMERGENCY_STOP)
+    bears[:count, : SUM + 1] = np.where(finite, np.nan_to_num(limits.table) * (rules.squeezed_over - 1.0), 0.0)
+    bears[count:, :SUM] = fleet.shared_a[:, None] * (rules.squeezed_over - 1.0)
+    believed = carried.other_load(
+        snapshot.carried, tuple(c.name for c in circuits), kind, sure, snapshot.now.timestamp(), rules
+    )
+    if believed is None:
+        believed, kind = sure, np.where(over[:count], sure, kind)
+    else:
+        believed = np.where(meters.fresh[:, None], believed, sure)
+        kind = np.where(meters.fresh[:, None], believed, kind)
+    if width > APART:
+        allowed[:, APART:] = limit[:, APART:] = _uneven(snapshot, fleet, sure)
 
+    table, calm, raw = (np.full((size, width), np.inf) for _ in range(3))
+    table[:count], calm[:count], raw[:count] = allowed - believed, allowed - kind, limit - kind
+    reasons = [
+        [*row, *(f"imbalance:{c.name}:{p}" for p in PHASES[: width - APART])]
+        for c, row in zip(circuits, limits.reasons, strict=True)
+    ]
+    ranks = np.full((size, width), int(Rank.CIRCUIT), dtype=np.int64)
+    ranks[:count, : SUM + 1] = limits.ranks
+    plain = np.ones((size, width), dtype=bool)
+    plain[:count, : SUM + 1] = limits.ranks == Rank.CIRCUIT
+
+    stale = meters.stale
     strict = np.zeros(size, dtype=bool)
     for n in np.flatnonzero(stale).tolist():
-        fallback = circuits[n].fallback_a
-        strict[n] = fallback is None
-        least = meters.safe[n] if fallback is None else np.array([fallback, fallback, fallback, 3 * fallback])
-        for column in range(4):
+        strict[n], least = _without_meter(snapshot, meters, n)
+        for column in range(SUM + 1):
             if least[column] < table[n, column]:
                 reasons[n][column] = f"meter stale: {circuits[n].name}"
                 ranks[n, column], plain[n, column] = Rank.CIRCUIT, False
-        for one in (table, kind, raw):
-            one[n] = np.minimum(one[n], least)
+        for one in (table, calm, raw):
+            one[n, : SUM + 1] = np.minimum(one[n, : SUM + 1], least)
 
     if size > count:
-        for one in (table, kind, raw):
+        for one in (table, calm, raw):
             one[count:, :SUM] = fleet.shared_a[:, None]
-        reasons.extend([["station shared"] * 4 for _ in range(size - count)])
+        reasons.extend([["station shared"] * width for _ in range(size - count)])
 
     none = np.zeros(size - count, dtype=bool)
-    all_other = np.zeros((size, 4))
-    all_other[:count] = other
-    return Residual(table, kind, raw, all_other, ranks, reasons, plain, np.r_[stale, none], strict, over)
+    all_other = np.zeros((size, width))
+    all_other[:count] = believed
+    return Residual(
+        table,
+        calm,
+        raw,
+        all_other,
+        np.where(meters.fresh[:, None], believed, np.nan),
+        ranks,
+        reasons,
+        plain,
+        np.r_[stale, none],
+        strict,
+        over,
+        bears,
+    )
+
+
+def _without_meter(snapshot: Snapshot, meters: _Meters, n: int) -> tuple[bool, Floats]:
+    """What a node whose meter is silent leaves to the cars below it, and whether that is their fail-safes only.
+
+    Where its worst other load was commissioned, the limit less that and twice the margin.
+    """
+    circuit = snapshot.grid.circuits[n]
+    if circuit.fallback_a is not None:
+        three = power_weight(3, snapshot.grid.supply) * circuit.fallback_a
+        return False, np.array([circuit.fallback_a] * 3 + [three])
+    if circuit.worst_a is not None:
+        left = np.maximum(np.array(circuit.limit_a) - np.array(circuit.worst_a) - 2 * circuit.margin_a, 0.0)
+        return False, np.array([*left, np.inf])
+    return True, meters.safe[n, : SUM + 1]
+
+
+def _uneven(snapshot: Snapshot, fleet: Fleet, other: Floats) -> Floats:
+    """How much each phase may carry unevenly: the imbalance that is allowed above the lowest of the others."""
+    circuits = snapshot.grid.circuits
+    room = np.full((len(circuits), SUM), np.inf)
+    flows = other[:, :SUM] + fleet.tree.sums(fleet.drawn[:, APART:])[: len(circuits)]
+    for n, circuit in enumerate(circuits):
+        if circuit.imbalance_a is not None:
+            for f in range(SUM):
+                lowest = min(flows[n, g] for g in range(SUM) if g != f)
+                room[n, f] = circuit.imbalance_a + lowest
+    return room
 
 
 class _Meters:
@@ -107,31 +174,38 @@ class _Meters:
 
     def __init__(self, snapshot: Snapshot, fleet: Fleet, rules: Rules) -> None:
         circuits = snapshot.grid.circuits
-        self.fleet, self.count = fleet, len(circuits)
+        three = power_weight(3, snapshot.grid.supply)
+        self.fleet, self.count, self.part = fleet, len(circuits), three / 3
         self.current, power = _readings(snapshot)
         self.fresh: Flags = np.asarray(np.isfinite(self.current).all(axis=1))
         self.stale: Flags = np.array([c.metered for c in circuits]) & ~self.fresh
         self.safe = fleet.tree.sums(fleet.fail_safe_a[:, None] * fleet.uses)[: self.count]
         shown = np.zeros((self.count, 4))  # as the meter sees it: PV and other infeed negative
         shown[:, :SUM] = np.where(self.fresh[:, None], self.current, 0.0)
-        shown[:, SUM] = np.where(np.isnan(power), shown[:, :SUM].sum(axis=1), power / NOMINAL_V)
+        shown[:, SUM] = np.where(np.isnan(power), shown[:, :SUM].sum(axis=1) * self.part, power / NOMINAL_V)
         sun = _sun(snapshot, self.count)
-        self.without_batteries = shown - _below(fleet, battery_amps(snapshot.batteries, self.count))
+        supply = snapshot.grid.supply
+        self.without_batteries = shown - _below(fleet, battery_amps(snapshot.batteries, self.count, supply))
         self.sun = _below(fleet, sun)
         trusted = np.array([c.limit_a for c in circuits]) * rules.sun_trust
         self.counted_sun = np.zeros((self.count, 4))
         self.counted_sun[:, :SUM] = np.minimum(-self.sun[:, :SUM], np.maximum(trusted, 0.0))
         self.known = np.zeros((self.count, 4))  # load without a meter of its own
-        for n, amps in snapshot.background_a.items():
-            self.known[n, :SUM] = amps
-            self.known[n, SUM] = sum(amps)
+        for n, circuit in enumerate(circuits):
+            measured = snapshot.background_a.get(n)
+            if measured is not None or circuit.worst_a is not None:
+                amps = measured if measured is not None else circuit.worst_a
+                self.known[n, :SUM] = amps
+                self.known[n, SUM] = sum(amps or ()) * self.part
         self.known_sun = sun if snapshot.pv_a else np.zeros((self.count, 4))
         self.commissioned = np.zeros((self.count, 4))
         for n in np.flatnonzero(self.stale).tolist():
             circuit = circuits[n]
             fallback = self.safe[n, :SUM] if circuit.fallback_a is None else circuit.fallback_a
             worst = np.maximum(np.array(circuit.limit_a) - circuit.margin_a - fallback, 0.0)
-            self.commissioned[n] = [*worst, worst.sum()]
+            if circuit.fallback_a is None and circuit.worst_a is not None:
+                worst = np.array(circuit.worst_a)
+            self.commissioned[n] = [*worst, worst.sum() * self.part]
 
     def other_load(self, drawn: Floats) -> Floats:
         """The load at each node that is neither a car nor a battery, if the cars draw this much.
@@ -141,13 +215,15 @@ class _Meters:
         with that load already taken off, and above it that load is what was commissioned.
         """
         fresh, stale = self.fresh[:, None], self.stale[:, None]
-        seen = self.without_batteries - self.fleet.tree.sums(drawn)[: self.count]
+        seen = self.without_batteries - self.fleet.tree.sums(drawn)[: self.count, : SUM + 1]
         copper = np.maximum(seen - self.sun, 0.0) - self.counted_sun
         if not self.fresh.all():
             net = np.where(fresh, seen, np.where(stale, self.commissioned, self.known + self.known_sun))
             copper = np.where(fresh, copper, np.where(stale, self.commissioned, np.maximum(self.known, 0.0)))
             seen, copper = self._added_up(net), self._added_up(copper)
-        other = np.column_stack((copper[:, :SUM], seen[:, SUM]))
+        other = np.zeros((self.count, self.fleet.columns))
+        other[:, :SUM], other[:, SUM] = copper[:, :SUM], seen[:, SUM]
+        other[:, APART:] = seen[:, : self.fleet.columns - APART]  # infeed is uneven, too
         other[self.stale] = 0.0
         return other
 
@@ -158,7 +234,7 @@ class _Meters:
         return self.fleet.tree.sums_up_to(own, fixed)[: self.count]
 
 
-def battery_amps(batteries: tuple[BatteryState, ...], count: int) -> Floats:
+def battery_amps(batteries: tuple[BatteryState, ...], count: int, supply: Supply = Supply.TN) -> Floats:
     """What the batteries at each node are measured to take. One that is not known is taken to be discharging fully:
     it may stop at any moment, and then that load is there."""
     table = np.zeros((count, 4))
@@ -167,14 +243,14 @@ def battery_amps(batteries: tuple[BatteryState, ...], count: int) -> Floats:
         if power_w is None:
             empty = battery.soc is not None and battery.soc <= battery.min_soc
             power_w = 0.0 if empty else -battery.max_discharge_w
-        table[battery.node] += spread(battery, power_w)
+        table[battery.node] += spread(battery, power_w, supply)
     return table
 
 
-def spread(battery: BatteryState, power_w: float) -> Floats:
-    """A battery's power in amps on L1, L2, L3 and their sum."""
+def spread(battery: BatteryState, power_w: float, supply: Supply = Supply.TN) -> Floats:
+    """A battery's power in amps on L1, L2, L3 and all together."""
     phases = battery.phases if any(battery.phases) else (True, True, True)
-    each = power_w / (sum(phases) * NOMINAL_V)
+    each = power_w / (power_weight(sum(phases), supply) * NOMINAL_V)
     return np.array([each * p for p in phases] + [power_w / NOMINAL_V])
 
 
@@ -187,7 +263,7 @@ def surplus_a(snapshot: Snapshot, fleet: Fleet) -> float | None:
     reading = snapshot.readings.get(0)
     if reading is None:
         return None
-    net = _net_a(reading)
+    net = _net_a(reading, snapshot.grid.supply)
     if net is None or any(b.power_w is None for b in snapshot.batteries):
         return None
     cars = float(fleet.drawn[fleet.surplus & ~fleet.must, SUM].sum())
@@ -195,11 +271,11 @@ def surplus_a(snapshot: Snapshot, fleet: Fleet) -> float | None:
     return max(-(net - cars - batteries), 0.0)
 
 
-def _net_a(reading: NodeReading) -> float | None:
+def _net_a(reading: NodeReading, supply: Supply) -> float | None:
     if reading.power_w is not None and math.isfinite(reading.power_w):
         return reading.power_w / NOMINAL_V
     if reading.current_a is not None and all(math.isfinite(a) for a in reading.current_a):
-        return sum(reading.current_a)
+        return sum(reading.current_a) * power_weight(3, supply) / 3
     return None
 
 
@@ -226,6 +302,6 @@ def _sun(snapshot: Snapshot, count: int) -> Floats:
     for n, amps in snapshot.pv_a.items():
         table[n, :SUM] += np.minimum(amps, 0.0)
     if not snapshot.pv_a and snapshot.pv_w is not None:
-        table[0, :SUM] = min(snapshot.pv_w, 0.0) / (3 * NOMINAL_V)
-    table[:, SUM] = table[:, :SUM].sum(axis=1)
+        table[0, :SUM] = min(snapshot.pv_w, 0.0) / (power_weight(3, snapshot.grid.supply) * NOMINAL_V)
+    table[:, SUM] = table[:, :SUM].sum(axis=1) * power_weight(3, snapshot.grid.supply) / 3
     return table

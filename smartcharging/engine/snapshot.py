@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from smartcharging.engine.carried import Carried
 from smartcharging.engine.grid import Grid, Phases
 
 
@@ -108,6 +109,11 @@ class Narrowing:
     limit_a: float | None = None  # per phase
     limit_w: float | None = None
     export_limit_w: float | None = None
+    starts_at: datetime | None = None  # it holds from then …
+    ends_at: datetime | None = None  # … until then: several of one place make a limit that changes with the hour
+
+    def in_force(self, now: datetime) -> bool:
+        return (self.starts_at is None or self.starts_at <= now) and (self.ends_at is None or now < self.ends_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ class Snapshot:
     quarter_import_wh: float | None = None  # imported so far in this clock quarter
     background_a: Mapping[int, Phases] = field(default_factory=dict)
     pv_a: Mapping[int, Phases] = field(default_factory=dict)
+    carried: Carried | None = None  # what the answer before this one asked to be told again
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,8 @@ class Share:
     limit_w: float | None  # set for DC: what is sent
     reason: str  # one of the codes of engine/limits.py, with the node: "limit:row 1:L2"
     urgent: bool = False
+    circuit: str = ""  # where it is held back, when a place in the tree does it …
+    phase: str = ""  # … and on which of L1, L2, L3, or W for all together
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,7 @@ class Allocation:
     node_reason: Mapping[int, str] = field(default_factory=dict)
     told_a: Mapping[int, Phases] = field(default_factory=dict)  # the shares below each node, added up
     circuits: tuple[str, ...] = ()
+    carried: Carried | None = None  # to be told again in the next cycle
 
     def at(self, name: str) -> AtCircuit:
         """The answer at a circuit, by name (`row_1` finds “row 1”). Raises `KeyError` when there is none."""

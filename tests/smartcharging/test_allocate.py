@@ -460,12 +460,11 @@ def test_a_car_that_does_not_use_its_share_leaves_it_to_others():
 
     answer = allocate(world)
 
-    assert answer.shares["slow"].limit_a == pytest.approx(10.4)
-    down = world.with_changed("slow", offered_a=10.4, offered_since=ago(20))
+    assert answer.shares["slow"].limit_a == pytest.approx(9.6)  # what it takes, and a little by which it shows more
+    down = world.with_changed("slow", offered_a=9.6, offered_since=ago(20)).but(carried=answer.carried)
     assert allocate(down).shares["hungry"].limit_a == 24  # one step of the ramp
-    awake = down.with_changed("slow", measured_a=(10.2, 10.2, 10.2)).with_changed(
-        "hungry", offered_a=29.6, measured_a=(29.6,) * 3, offered_since=ago(100)
-    )
+    awake = down.with_changed("slow", measured_a=(9.5, 9.5, 9.5), measured_at=ahead(1)).but(now=ahead(1))
+    awake = awake.with_changed("hungry", offered_a=29.6, measured_a=(29.6,) * 3, measured_at=ahead(1))
     assert allocate(awake).shares["hungry"].limit_a == 20
 
 
@@ -532,7 +531,7 @@ def test_even_a_ripple_downwards_is_obeyed():
 def test_a_limit_rises_step_by_step():
     world = worlds.one_board(63).with_car("a", "grid", offered_a=6.0, offered_since=ago(100))
 
-    share = allocate(world, Rules(ramp_a=2.0)).shares["a"]
+    share = allocate(world, Rules(ramp_a=2.0, ramp_share=0.0)).shares["a"]
 
     assert (share.limit_a, share.reason) == (8, "rising")
 

@@ -146,7 +146,8 @@ class Day:
     def balance(self) -> None:
         readings = {n: NodeReading(self.current(n)) for n in self.building if self.silent.get(n, 0) <= self.now}
         sessions = tuple(p.session(self.now) for p in self.posts)
-        self.answer = allocate(self.world.but(now=at(self.now), sessions=sessions, readings=readings))
+        carried = self.answer.carried
+        self.answer = allocate(self.world.but(now=at(self.now), sessions=sessions, readings=readings, carried=carried))
         for post in self.posts:
             post.tell(self.answer.shares[post.key].limit_a, self.now)
 

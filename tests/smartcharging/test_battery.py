@@ -106,7 +106,9 @@ def test_it_relieves_a_circuit_that_is_over_its_limit():
 
 def test_cars_may_count_on_a_battery_that_is_told_to_discharge_and_does():
     world = site(20 * 690, limit_a=32, power_w=-10 * 690.0, planned_w=-10 * 690.0).but(plan_valid=True)
-    world = world.with_car("a", "grid", offered_a=10.0, offered_since=ago(60), measured_a=(0.0, 0.0, 0.0))
+    world = world.with_car(
+        "a", "grid", offered_a=10.0, offered_since=ago(25), measured_a=(0.0, 0.0, 0.0), measured_at=ago(30)
+    )
 
     answer = allocate(world)
 

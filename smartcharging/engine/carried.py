@@ -1,0 +1,169 @@
+"""What the live layer asks to be told again in the next cycle: how hungry each car has shown to be, who is squeezed,
+and how high the load that is not ours stood a moment ago.
+
+Pure. The allocator is stateless: `Allocation.carried` comes out, whoever calls keeps it, and it goes in again as
+`Snapshot.carried`. When it is lost nothing is unsafe: nothing is then known of any car, so nobody lends, nobody is
+excused, and other load is taken at its worst.
+
+*Appetite.* A car that was given more than it takes, and has had time to take it, has shown the most it takes
+(`draws_a`). It holds until the car is seen to take more. A limit is lent, not shared: what a car leaves unused reaches
+others only after its own limit has been lowered to what it uses and a little (`Rules.lend_a`); by that little it
+shows, as soon as it wants more, that it does.
+
+*Other load* is what the meter shows less what our cars take, and between two reports of a car that is a span: it may
+have risen to its limit, or not yet. What was known before is believed as long as it lies in that span. A fall is
+believed slowly, so that a car that stops for a moment gives nobody room that is gone in the next second.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartcharging.engine.rules import Rules
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+ARRIVED, DRAWS, SLACK_SINCE, SLACK, SEEN, DELIVERED, SQUEEZED, SWITCHES, WAS_ON, LEFT = range(10)
+WIDTH = 10
+_NEWCOMER = (math.nan, math.nan, math.nan, 0.0, math.nan, 0.0, math.nan, 0.0, 0.0, 0.0)
+_UNKNOWN = (math.nan, math.nan, math.nan, 0.0, math.nan, math.nan, math.nan, 0.0, math.nan, 0.0)
+
+
+def _empty() -> Floats:
+    return np.zeros((0, WIDTH))
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """`cars` has a row per key; `other_a` one per circuit name: L1, L2, L3, sum, and further columns if there are.
+
+    Moments are seconds of the epoch; NaN is unknown.
+    """
+
+    at: float
+    keys: tuple[str, ...] = ()
+    cars: Floats = field(default_factory=_empty)
+    circuits: tuple[str, ...] = ()
+    other_a: Floats = field(default_factory=_empty)
+
+    def to_json(self) -> str:
+        body = {
+            "at": self.at,
+            "keys": self.keys,
+            "cars": np.round(self.cars, 3).tolist(),
+            "circuits": self.circuits,
+            "other_a": np.round(self.other_a, 3).tolist(),
+        }
+        return json.dumps(body)
+
+    @classmethod
+    def from_json(cls, text: str) -> Carried:
+        """Raises `ValueError` for what is not ours, or from a version that carried something else."""
+        body: dict[str, Any] = json.loads(text)
+        try:
+            keys, circuits = tuple(map(str, body["keys"])), tuple(map(str, body["circuits"]))
+            cars = np.array(body["cars"], dtype=float).reshape(len(keys), WIDTH)
+            other = np.array(body["other_a"], dtype=float).reshape(len(circuits), -1)
+            return cls(float(body["at"]), keys, cars, circuits, other)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not what the live layer carries: {error}") from error
+
+
+def rows_of(carried: Carried | None, keys: tuple[str, ...], arrived: Floats) -> Floats:
+    """A row for each key. Who came since is a newcomer; without anything carried nothing is known of anybody."""
+    if carried is None:
+        rows = np.tile(_UNKNOWN, (len(keys), 1))
+    elif carried.keys == keys:
+        rows = carried.cars.copy()
+    else:
+        place = {key: i for i, key in enumerate(carried.keys)}
+        known = np.vstack((carried.cars, _NEWCOMER))
+        rows = known[[place.get(key, -1) for key in keys]]
+    other_car = ~((rows[:, ARRIVED] == arrived) | (np.isnan(rows[:, ARRIVED]) & np.isnan(arrived)))
+    if carried is not None and other_car.any():
+        rows[other_car] = _NEWCOMER
+    rows[:, ARRIVED] = arrived
+    return rows
+
+
+def observe(
+    rows: Floats,
+    current_a: Floats,
+    at: Floats,
+    offered_a: Floats,
+    before_a: Floats,
+    since: Floats,
+    now: float,
+    doubt: Floats,
+    rules: Rules,
+) -> Floats:
+    """Learn from each car's newest measurement (`current_a`, its highest phase, at the moment `at`; NaN: none).
+
+    `offered_a` holds since `since`, `before_a` held before; `doubt` is the share of a measurement that is uncertain.
+    """
+    rows = rows.copy()
+    known = ~np.isnan(current_a) & ~np.isnan(offered_a)
+    news = known & ~(at <= rows[:, SEEN])
+    never = np.isnan(rows[:, SEEN])
+    since = np.where(np.isnan(since), -np.inf, since)
+    # A measurement from before the last change, or from a moment after it, says how the car stood to both limits.
+    early = at < since + rules.react_s
+    limit = np.where(early, np.fmin(offered_a, before_a), offered_a)
+    limit = np.where(at < since, before_a, limit)
+
+    more = news & (current_a > rows[:, DRAWS] * (1 + doubt) + rules.wake_a)
+    rows[more, DRAWS] = np.nan
+    rose = (offered_a > before_a) & ~more
+    settled = at >= since + np.where(rose | np.isnan(before_a), rules.grace_s, 0.0)
+    slack = news & (current_a < limit * (1 - doubt) - rules.lend_a)
+    rows[news & ~slack, SLACK_SINCE] = np.nan
+    rows[news, LEFT] = slack[news]
+
+    slack &= settled
+    first = slack & np.isnan(rows[:, SLACK_SINCE])
+    climbs = slack & ~first & (current_a > rows[:, SLACK] + rules.wake_a)
+    begins = first | climbs
+    # Nothing is remembered of it, but its limit has stood for long enough: it had the time.
+    long_ago = first & never & (at - since >= rules.grace_s + rules.settle_s)
+    rows[begins, SLACK_SINCE] = np.where(long_ago, since + rules.grace_s, at)[begins]
+    rows[begins, SLACK] = current_a[begins]
+    rows[slack, SLACK] = np.maximum(rows[slack, SLACK], current_a[slack])
+    shown = slack & (at - rows[:, SLACK_SINCE] >= rules.settle_s)
+    rows[shown, DRAWS] = rows[shown, SLACK]
+    rows[shown, SLACK_SINCE], rows[shown, SLACK] = at[shown], current_a[shown]
+
+    rows[news, SEEN] = at[news]
+    # What reports no current is taken to charge when it had a minute for it.
+    silent = np.isnan(current_a) & (offered_a > 0) & (now - since >= rules.unsure_s)
+    rows[(news & (current_a >= rules.wake_a)) | silent, DELIVERED] = 1.0
+    return rows
+
+
+def other_load(
+    carried: Carried | None, circuits: tuple[str, ...], least_a: Floats, most_a: Floats, now: float, rules: Rules
+) -> Floats | None:
+    """The load that is not ours at each circuit, which lies between `least_a` and `most_a`; None: nothing is known.
+
+    What it was is believed as long as nothing contradicts it. It is up at once when it must have risen, and comes
+    down slowly when it must have fallen.
+    """
+    if carried is None or carried.other_a.shape[1:] != least_a.shape[1:]:
+        return None
+    if carried.circuits == circuits:
+        before = carried.other_a
+    else:
+        place = {name: i for i, name in enumerate(carried.circuits)}
+        padded = np.vstack((carried.other_a, np.full(least_a.shape[1], np.nan)))
+        before = padded[[place.get(name, -1) for name in circuits]]
+    before = np.where(np.isnan(before), most_a, before)
+    left = math.exp(-max(now - carried.at, 0.0) / rules.calm_s)
+    falls = most_a + (before - most_a) * left
+    found: Floats = np.maximum(np.where(before > most_a, falls, before), least_a)
+    return found
