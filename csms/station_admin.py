@@ -31,6 +31,7 @@ from csms.admin_dialogs import (
     UnlockForm,
     VariableForm,
 )
+from csms.care_actions import CARE_ITEMS, CareActions
 from csms.changes import announce
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, Connector, StationVariable, WantedLimit, waiting_without_site
@@ -97,7 +98,7 @@ class EVSEInline(SiteNarrowedInline):
 
 
 @admin.register(ChargingStation)
-class ChargingStationAdmin(SecurityActions, SiteNarrowedAdmin):
+class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
     change_role = OPERATOR
     form = StationForm
     list_display = (
@@ -138,6 +139,7 @@ class ChargingStationAdmin(SecurityActions, SiteNarrowedAdmin):
             ],
         },
         {"title": _("Limit"), "icon": "speed", "items": ["send_limit", "clear_limits"]},
+        {"title": _("Care"), "icon": "handyman", "items": CARE_ITEMS},
         {"title": _("Security"), "icon": "shield", "items": SECURITY_ITEMS},
     )
     readonly_fields = (
