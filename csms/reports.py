@@ -38,7 +38,9 @@ class Told:
 def part_told(station_pk: int, part: Part, at: datetime) -> None:
     """Keep one part. Runs in the gateway's writer."""
     report = _open(station_pk, part, at)
-    number = report.part_count if part.number is None else part.number
+    number = part.number
+    if number is None:
+        number = report.part_count - 1 if _has(report, part) else report.part_count
     if not 0 <= number < MOST_PARTS:
         return
     _, fresh = StationReportPart.objects.get_or_create(
