@@ -31,6 +31,8 @@ TO_CHECK = SUSPECT | {JUMPED_BACK, SUPERSEDED, "clock_not_set", "clock_ahead", "
 """With one of these a person looks before it is billed."""
 
 REPLAYED_AFTER = timedelta(minutes=1)
+BY_TIME = "by_time"
+"""Marks a meter value that named no transaction and was filed by its time alone."""
 MOST_OF_ONE_KEY = 1_000
 KEY = 48
 
@@ -169,27 +171,33 @@ class Batch:
     def _filed(
         self, station: ChargingStation, evse: EVSE, told: str, values: Sequence[MeterValue]
     ) -> list[tuple[Transaction | None, list[MeterValue]]]:
-        """To which transaction each value belongs: the one it names, else the one that ran there at its time.
+        """To which transaction each value belongs: the one it names, else the one that runs there now.
 
-        A value that names an unknown one is left alone while it is fresh: its start may be on its way.
+        A replayed value that names none we know is kept by itself, until the end of a charge says that it was
+        measured during it (`_take_stray_samples`).
         """
         named = self._transactions.get((station.pk, told)) if told else None
         if named is not None:
             return [(named, list(values))]
-        newest = list(ledger_store.locked().filter(evse=evse).order_by("-started_at")[:8])
-        known = {t.pk: t for t in self._transactions.values()}
-        filed: dict[int | None, tuple[Transaction | None, list[MeterValue]]] = {}
-        for value in values:
-            at = value.moment.at
-            then = next((t for t in newest if t.started_at <= at), None)
-            if then is not None and then.ended_at is not None and at > then.ended_at:
-                then = None
-            if told and then is not None and then.open:
-                then = None
-            if then is not None:
-                then = known.get(then.pk, then)
-            filed.setdefault(then.pk if then else None, (then, []))[1].append(value)
-        return list(filed.values())
+        replayed = [v for v in values if _long_ago(v)]
+        fresh = [v for v in values if not _long_ago(v)]
+        filed: list[tuple[Transaction | None, list[MeterValue]]] = []
+        if fresh:
+            running = (
+                None
+                if told
+                else ledger_store.locked().filter(evse=evse, ended_at=None).order_by("started_at", "pk").last()
+            )
+            if running is not None:
+                running = self._transactions.setdefault((station.pk, running.transaction_id), running)
+            filed.append((running, fresh))
+        if replayed:
+            filed.append((None, replayed))
+            first, last = min(v.moment.at for v in replayed), max(v.moment.at for v in replayed)
+            theirs = ledger_store.locked().filter(evse=evse, started_at__lte=last, ended_at__gte=first)
+            for transaction in theirs.exclude(start_key=""):
+                self.retell(self._transactions.setdefault((station.pk, transaction.transaction_id), transaction))
+        return filed
 
     def _progress(
         self, station: ChargingStation, evse: EVSE, transaction: Transaction | None, values: Sequence[MeterValue]
@@ -197,6 +205,9 @@ class Batch:
         rows = samples_of(station, evse.pk, values, transaction.pk if transaction is not None else None)
         self._sign(station, transaction, evse.number, values)
         if transaction is None:
+            for row, value in zip(rows, (v for v in values if v.quantities), strict=True):
+                if _long_ago(value):
+                    row.values[BY_TIME] = True
             self._late += rows
             return
         if transaction.evse_id is None:
@@ -323,6 +334,7 @@ class Batch:
         for station, around in self._ends:
             changed |= unmatched.match(station, around, station.most_w)
         known = {t.pk: t for t in self._transactions.values()}
+        MeterSample.objects.filter(transaction_id__in=changed, values__has_key=BY_TIME).update(transaction=None)
         for pk in sorted(changed):
             self.retell(known.get(pk) or ledger_store.locked().get(pk=pk))
 
@@ -377,13 +389,14 @@ class Batch:
         if transaction.evse_id is None:
             return False
         later = Q(started_at__gt=transaction.started_at) | Q(started_at=transaction.started_at, pk__gt=transaction.pk)
-        return Transaction.objects.filter(later, evse_id=transaction.evse_id).exists()
+        return Transaction.objects.filter(later, evse_id=transaction.evse_id).exclude(pk=transaction.pk).exists()
 
     def _close_the_ones_before(self, transaction: Transaction) -> None:
         if transaction.evse_id is None:
             return
         earlier = Q(started_at__lt=transaction.started_at) | Q(started_at=transaction.started_at, pk__lt=transaction.pk)
-        for found in ledger_store.locked().filter(earlier, evse_id=transaction.evse_id, ended_at=None):
+        older = ledger_store.locked().filter(earlier, evse_id=transaction.evse_id, ended_at=None)
+        for found in older.exclude(pk=transaction.pk):
             lost = self._changed.get(found.pk) or self._retold.get(found.pk) or found
             if lost.ended_at is not None:
                 continue
@@ -504,9 +517,14 @@ def _take_stray_samples(transaction: Transaction, facts: Sequence[Fact]) -> None
     ends = [f for f in facts if f.kind is Kind.ENDED]
     if not starts or not ends or starts[0].received - starts[0].at < REPLAYED_AFTER:
         return
-    MeterSample.objects.filter(
-        evse_id=transaction.evse_id, transaction=None, at__gte=starts[0].at, at__lte=max(f.at for f in ends)
-    ).update(transaction=transaction)
+    during = {"at__gte": starts[0].at, "at__lte": max(f.at for f in ends)}
+    MeterSample.objects.filter(**during, evse_id=transaction.evse_id, transaction=None, values__has_key=BY_TIME).update(
+        transaction=transaction
+    )
+
+
+def _long_ago(value: MeterValue) -> bool:
+    return value.received is not None and value.received - value.moment.at >= REPLAYED_AFTER
 
 
 def _stick(transaction: Transaction, values: Sequence[MeterValue]) -> None:

@@ -139,6 +139,7 @@ class MeterValue:
     quantities: tuple[Quantity, ...]
     context: str = ""
     signed: tuple[Mapping[str, Any], ...] = ()  # what the meter signed, letter for letter
+    received: datetime | None = None
 
     def register_wh(self) -> float | None:
         """The import register at the outlet over all phases, if it is among the values; at the inlet for want of it."""

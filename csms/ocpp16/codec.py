@@ -114,7 +114,8 @@ def _meter_value(entry: Mapping[str, Any], received: datetime) -> MeterValue:
         quantities.append(
             (sampled.get("measurand") or _REGISTER, sampled.get("phase") or "", value, sampled.get("location") or "")
         )
-    return MeterValue(moment(entry.get("timestamp"), received), tuple(quantities), context, tuple(signed))
+    when = moment(entry.get("timestamp"), received)
+    return MeterValue(when, tuple(quantities), context, tuple(signed), received)
 
 
 def started(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
