@@ -56,7 +56,7 @@ if came == 0 then
   local time = redis.call('time')
   epoch = math.max(newest + 1, time[1] * 1000000 + time[2])
 end
-if epoch <= newest then return {{0, newest}} end
+if epoch < newest then return {{0, newest}} end
 local written = string.format('%.0f', epoch)
 redis.call('set', KEYS[1], written)
 redis.call('set', KEYS[2], ARGV[1] .. written .. ARGV[2], 'EX', ARGV[3])

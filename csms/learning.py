@@ -155,6 +155,8 @@ def learned(station_pk: int, more: Mapping[str, Any], source: str, at: datetime)
         return
     known = {n: v for n, v in more.items() if n in BY_NAME}
     model = model_of(station)
+    if model is None and meet(station_pk, at):
+        model = model_of(station)
     if model is None:
         _taught(station, known)
         return

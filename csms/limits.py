@@ -456,11 +456,11 @@ class Keeper:
         return tuple(out)
 
     def _converted(self, slot: Slot, value: float, want: Want, unit: Unit) -> float:
-        """The limit in the unit the station takes. A car on fewer phases takes all the watts on those (R16)."""
+        """The limit in the unit the station takes. On some a car gets all the watts on its few phases (R16)."""
         told = Unit.A if want.limit_a is not None else Unit.W
         if told is unit:
             return max(0.0, value)
-        phases = self.wired if self._session.record.dc else (want.phases or slot.phases_seen or self.wired)
+        phases = self.wired if self._session.record.dc else (want.phases or slot.shared_over or self.wired)
         return max(0.0, value * NOMINAL_V * phases if unit is Unit.W else value / (NOMINAL_V * phases))
 
     def _start(self, now: datetime) -> datetime:

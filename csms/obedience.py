@@ -64,7 +64,14 @@ class Obedience:
         """A transaction began or ended: what the car before did says nothing of this one."""
         slot.ignored.clear()
         slot.low = slot.after_pause = slot.charged = slot.paused = False
-        slot.phases_seen, slot.amps, slot.amps_at, slot.recipe, slot.word = None, None, None, "", ""
+        slot.phases_seen, slot.shared_over, slot.amps, slot.amps_at, slot.recipe, slot.word = (
+            None,
+            None,
+            None,
+            None,
+            "",
+            "",
+        )
         if slot.written.get("resume"):
             self._keeper.note(slot, resume="")
         self._keeper.end_alarm(Alarm.Kind.NOT_RESUMED, slot)
@@ -116,7 +123,7 @@ class Obedience:
         if amps is None or (slot.amps_at is not None and measurement.at < slot.amps_at):
             return
         slot.amps, slot.amps_at = amps, measurement.at
-        self._count_phases(slot, measurement)
+        self._count_phases(slot, measurement, amps)
         if slot.recipe or slot.written.get("resume"):
             self._came_back(slot, amps)
         accepted, watch = slot.accepted, slot.watch
@@ -194,18 +201,22 @@ class Obedience:
         if slot.watch is not None:
             slot.watch.over = slot.watch.under = 0
 
-    def _count_phases(self, slot: Slot, measurement: Measurement) -> None:
+    def _count_phases(self, slot: Slot, measurement: Measurement, amps: float) -> None:
         """On how many phases the car charges: a limit in watts, or for fewer phases, hangs on it (R16)."""
-        currents = [a for a in measurement.phase_currents() or () if a is not None and a >= DRAWS_A]
-        count = len(currents)
-        if self._session.record.dc or count == 0 or count <= (slot.phases_seen or 0):
+        count = sum(1 for a in measurement.phase_currents() or () if a is not None and a >= DRAWS_A)
+        if self._session.record.dc or count == 0:
             return
-        slot.phases_seen = count
-        if slot.want is not None and slot.want.phases is not None and count > slot.want.phases:
+        slot.phases_seen = max(count, slot.phases_seen or 0)
+        want, watch = slot.want, slot.watch
+        if want is None or want.limit_a is None or watch is None or slot.rung is None:
+            return
+        if want.phases is not None and count > want.phases and measurement.at > watch.since:
             self._session.learn(honours_phases=False)
-        in_watts = slot.rung is not None and slot.rung.unit is Unit.W
-        if in_watts and slot.want is not None and slot.want.limit_a is not None and count != self._keeper.wired:
-            slot.accepted = None  # what it was told meant another current
+        too_much = measurement.at > watch.since and amps > watch.allowed_a(self._patience)
+        fewer = slot.phases_seen < (slot.shared_over or self._keeper.wired)
+        if slot.rung.unit is Unit.W and too_much and fewer:
+            slot.shared_over = slot.phases_seen
+            slot.accepted = None  # what it was told meant another current here
             self._keeper.wake()
 
     def _after_the_lease(self, slot: Slot, amps: float, until: datetime, at: datetime) -> None:
@@ -252,8 +263,9 @@ class Obedience:
         phases = slot.phases_seen or self._keeper.wired
         said, words = judge_schedule(answer, watch.limit_a, phases, self._patience)
         self._session.learn(composite="empty" if said is Schedule.EMPTY else "yes")
-        if said is Schedule.AGREES and slot.state == STATE.ACCEPTED:
-            self._keeper.note(slot, state=STATE.SCHEDULED)
+        if said is Schedule.AGREES:
+            if slot.state == STATE.ACCEPTED:
+                self._keeper.note(slot, state=STATE.SCHEDULED)
             if slot.want is not None:
                 self._keeper.tell(slot, slot.want, scheduled_at=self._session.now())
         elif said is Schedule.DIFFERS:

@@ -60,7 +60,7 @@ READY_AFTER_S = 5.0
 SETTLE_S = 6.5
 LIVE_FOR = timedelta(seconds=45)
 SHOWN_OF_A_BURST = 3
-MEETS_WITHIN_S = 3.0
+MEETS_WITHIN_S = 1.0
 ANOTHER_ASKED_S = 60
 RESTLESS_BOOTS, RESTLESS_WITHIN = 3, timedelta(minutes=15)
 
@@ -531,8 +531,10 @@ class Session:
             self.learn(configured=mark)
             self._was_answered("configure", learning.OK)
         if known.get("inventory_of") != mark and await self._may_ask("inventory", booted):
-            self.learn(inventory_of=mark)
+            if self.record.model_record is None:
+                self.learn(inventory_of=mark)  # nobody else remembers that it was asked
             taken = await self.speaks.take_inventory(self)
+            self.learn(inventory_of=mark)
             self._was_answered("inventory", learning.OK if taken else learning.REFUSED)
         if booted or not self.record.evses:
             await asyncio.sleep(READY_AFTER_S)
@@ -556,8 +558,9 @@ class Session:
         """May we ask what has sent stations into a boot? It is written down before it is asked (Q24, R29)."""
         name = f"{question} {self.speaks.NAME}"
         model = self.record.model_record
-        if model is None or model.answer(name) == learning.OK:
-            return True
+        answer = model.answer(name) if model is not None else learning.OK
+        if answer in (learning.OK, learning.REFUSED, learning.REBOOTED, learning.SILENT):
+            return answer == learning.OK
         word = learning.WAIT
         for _ in range(ANOTHER_ASKED_S):
             try:

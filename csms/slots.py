@@ -69,6 +69,7 @@ class Slot:
     amps: float | None = None  # measured last, highest phase
     amps_at: datetime | None = None
     phases_seen: int | None = None  # the car was seen to use so many
+    shared_over: int | None = None  # … and all the watts it was told went there
     schedule_at: float = -1e9
     overstays: int = 0  # values above the fail-safe after the end of a lease
     # Going on after a pause.

@@ -45,7 +45,12 @@ class Dialect(ChargePoint):
         return cls(station, socket)
 
     async def route_message(self, raw_msg: str) -> None:
-        self.station.heard(raw_msg)
+        action = self.station.heard(raw_msg)
+        if action in self.station.temper.reboots_on:
+            self.station.crash()
+            return
+        if action in self.station.temper.silent_to:
+            return
         await super().route_message(raw_msg)
         self.station.run_afterthoughts()
 

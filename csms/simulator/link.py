@@ -98,6 +98,12 @@ class Link:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
+    def crash(self) -> None:
+        """Break the connection in the middle of whatever it was, and come back with a boot."""
+        self._needs_boot = self._rebooting = True
+        if self._socket is not None:
+            self._socket.transport.abort()
+
     async def _close(self, socket: ClientConnection) -> None:
         for _ in range(20):
             if not self._outbox:

@@ -36,6 +36,7 @@ from csms.simulator.metering import MEASURANDS
 from csms.simulator.outlet import Badge, Charge, Outlet, Phases
 from csms.simulator.station16 import Station16
 from csms.simulator.station201 import Station201
+from csms.simulator.temper import Temper
 
 Protocol = Literal["ocpp1.6", "ocpp2.0.1"]
 
@@ -58,7 +59,7 @@ class SimulatedStation:
 
     `max_a`, `max_w`: per EVSE, at the AC input; `station_max_a`: for all its EVSEs together, divided evenly over those
     in use. `phases`: that it is wired with. `keeps_profiles`: do charging profiles survive a reboot?
-    `units`, `max_stack_level` and `honours_duration` make it one of the lesser stations of the field.
+    `units`, `max_stack_level`, `honours_duration` and its `temper` make it one of the lesser stations of the field.
     `clock` gives its own idea of the time; `seed` makes its world repeatable.
     """
 
@@ -87,6 +88,7 @@ class SimulatedStation:
         units: tuple[Unit, ...] = (Unit.A, Unit.W),
         max_stack_level: int = 8,
         honours_duration: bool = True,
+        temper: Temper | None = None,
         vendor: str = "Simulated",
         model: str = "",
         firmware: str = "1.0",
@@ -111,6 +113,7 @@ class SimulatedStation:
             phase_switching,
         )
         self.units, self.max_stack_level, self.honours_duration = units, max_stack_level, honours_duration
+        self.temper = temper or Temper()
         self.vendor, self.model, self.firmware = vendor, model or ("DC" if dc else "AC"), firmware
         self.clock, self.rng, self.ssl = clock, random.Random(seed), ssl
         self.outlets = {
@@ -150,6 +153,7 @@ class SimulatedStation:
         self.stop(outlet, "EVDisconnected", "EVDeparted")
         car.forget_offers()
         outlet.car, outlet.finished = None, False
+        self.temper.left(evse)
         self._still(outlet)
         self._report(outlet)
         return car
@@ -173,6 +177,13 @@ class SimulatedStation:
             self._report(outlet)
             self._start_if_ready(outlet)
         return status
+
+    def crash(self) -> None:
+        """Go down without a word, and come back with a boot."""
+        if not self.keeps_profiles:
+            self.profiles = ()
+        self.boot_reason = "Watchdog"
+        self._link.crash()
 
     def fault(self, evse: int, error_code: str = "InternalError") -> None:
         """Break something; an empty code mends it."""
@@ -255,6 +266,8 @@ class SimulatedStation:
         outlet.charge, outlet.finished = charge, False
         if self.meter_interval_s > 0:
             self._next_meter[outlet.number] = charge.started_at + timedelta(seconds=self.meter_interval_s)
+        if badge.remote:
+            self.temper.left(outlet.number)
         self.dialect.tell_started(self, outlet, charge)
         if badge.profile is not None:
             self.set_profile(replace(badge.profile, evse=outlet.number))
@@ -321,10 +334,15 @@ class SimulatedStation:
             charge = self.outlets[profile.evse].charge
             if charge is None or (profile.transaction_id and charge.id and profile.transaction_id != charge.id):
                 return False
+        if self.temper.refuses_profile(profile):
+            return False
+        if self.temper.forgets_profile(profile):
+            return True
         if not self.honours_duration:
             profile = replace(profile, schedule=replace(profile.schedule, duration_s=None))
         self.profiles = install(self.profiles, profile)
         self._relive()
+        self.temper.took(self.outlets)
         return True
 
     def clear_profiles(self, **criteria: Any) -> bool:
@@ -434,7 +452,11 @@ class SimulatedStation:
         self.chores.step(now)
         for outlet in self.outlets.values():
             self._forget_old_badge(outlet, now)
-            value, phases = self._limit(outlet, Unit.W if self.dc else Unit.A)
+            unit = Unit.W if self.dc else Unit.A
+            value, phases = self._limit(outlet, unit)
+            if self.temper.follows_nothing:
+                value = (self.max_w or self.max_a * 690.0) if self.dc else self.max_a
+            value = self.temper.holds_back(outlet.number, value, unit, outlet.charge is not None)
             outlet.step(value, phases, now, seconds)
             self._report(outlet)
             due = self._next_meter.get(outlet.number)
@@ -486,7 +508,9 @@ class SimulatedStation:
         most = self.max_a * count
         if self.station_max_a is not None:
             most = min(most, self.station_max_a * (self._share() if evse else 1.0))
-        return Supply(230.0, self.phases, most, self.max_w * count if self.max_w else None)
+        car = self.outlets[evse].car if evse else None
+        phases = self.phases if car is None or not self.temper.watts_undivided else min(self.phases, car.phases)
+        return Supply(230.0, phases, most, self.max_w * count if self.max_w else None)
 
     def _share(self) -> float:
         """How a station maximum is divided: evenly over the outlets in use."""
@@ -526,12 +550,14 @@ class SimulatedStation:
         """Queue a message. One that is not lasting is dropped while there is no connection."""
         self._link.post(make, lasting=lasting, done=done)
 
-    def heard(self, raw: str | bytes) -> None:
-        """Note a call for `received`."""
+    def heard(self, raw: str | bytes) -> str:
+        """Note a call for `received`; its action, empty for what is no call."""
         with contextlib.suppress(ValueError):
             frame = json.loads(raw)
             if isinstance(frame, list) and len(frame) == 4 and frame[0] == 2:
                 self.received.append(Received(frame[2], frame[3], self.clock()))
+                return str(frame[2])
+        return ""
 
     def run_afterthoughts(self) -> None:
         actions, self._afterthoughts = self._afterthoughts, []

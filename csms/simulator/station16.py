@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ocpp.exceptions import NotSupportedError
 from ocpp.v16 import ChargePoint as ChargePoint16
 from ocpp.v16 import call, call_result
 
@@ -266,7 +267,12 @@ class Station16(Chores16, ChargePoint16):
         if connector_id not in (0, *self.station.outlets):
             return call_result.GetCompositeSchedule("Rejected")
         asked = Unit(charging_rate_unit) if charging_rate_unit else None
-        start, unit, spans = self.station.schedule(connector_id, duration, asked)
+        temper = self.station.temper.composite
+        if temper == "no":
+            raise NotSupportedError
+        start, unit, spans = self.station.schedule(connector_id, duration, Unit.W if temper == "watts" else asked)
+        if temper == "empty":
+            spans = ()
         periods = [
             {"start_period": int(s.start_s), "limit": round(s.limit or 0.0, 1), "number_phases": s.phases}
             for s in spans

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ocpp.exceptions import NotSupportedError
 from ocpp.v201 import ChargePoint as ChargePoint201
 from ocpp.v201 import call, call_result
 
@@ -230,7 +231,12 @@ class Station201(Chores201, ChargePoint201):
         if evse_id not in (0, *self.station.outlets):
             return call_result.GetCompositeSchedule("Rejected", {"reason_code": "UnknownEvse"})
         asked = Unit(charging_rate_unit) if charging_rate_unit else None
-        start, unit, spans = self.station.schedule(evse_id, duration, asked)
+        temper = self.station.temper.composite
+        if temper == "no":
+            raise NotSupportedError
+        if temper == "empty":
+            return call_result.GetCompositeSchedule("Accepted")
+        start, unit, spans = self.station.schedule(evse_id, duration, Unit.W if temper == "watts" else asked)
         return call_result.GetCompositeSchedule(
             "Accepted",
             schedule={
