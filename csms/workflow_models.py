@@ -213,7 +213,7 @@ class FirmwareImage(models.Model):
     certificate = models.TextField(_("signing certificate"), blank=True, max_length=5500, help_text=_("PEM"))
     notes = models.TextField(_("notes"), blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    history = HistoricalRecords(excluded_fields=["file"])
+    history = HistoricalRecords(excluded_fields=["file", "url"])  # an address may hold a password
 
     class Meta:
         verbose_name = _("firmware image")
