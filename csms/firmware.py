@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import PurePath
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils.translation import gettext
 
 from csms import bus, calls, station_files
@@ -121,11 +121,14 @@ def told(station_pk: int, notice: Notice) -> None:
     update.save(update_fields=["status", "heard_at", "state"])
 
 
+def locked() -> QuerySet[FirmwareUpdate]:
+    """Updates that nobody else moves at the same time: the station's word and the clock may come together."""
+    return FirmwareUpdate.objects.select_related("station", "rollout__image").select_for_update(of=("self",))
+
+
 def _under_way(station_pk: int, request_id: int | None) -> FirmwareUpdate | None:
     """The update a notice speaks of. Plain 1.6 names no request: then it is the one that runs."""
-    mine = FirmwareUpdate.objects.filter(station_id=station_pk, state__in=UPDATES_UNDER_WAY).select_related(
-        "station", "rollout__image"
-    )
+    mine = locked().filter(station_id=station_pk, state__in=UPDATES_UNDER_WAY)
     if request_id is not None:
         mine = mine.filter(request_id=request_id)
     return mine.order_by("-asked_at").first()
@@ -134,8 +137,9 @@ def _under_way(station_pk: int, request_id: int | None) -> FirmwareUpdate | None
 def booted(station_pk: int, version: str, at: datetime) -> None:
     """A station boots: with the new version it is done, whatever was said or lost before."""
     unsure = [State.WAITING, State.FAILED, *UPDATES_UNDER_WAY]
-    pending = FirmwareUpdate.objects.filter(station_id=station_pk, state__in=unsure)
-    for update in pending.select_related("rollout__image"):
+    if not FirmwareUpdate.objects.filter(station_id=station_pk, state__in=unsure).exists():
+        return
+    for update in locked().filter(station_id=station_pk, state__in=unsure):
         if same_version(version, update.rollout.image.version):
             _end(update, State.DONE, at)
         elif update.status == "Installed" and same_version(version, update.from_version):

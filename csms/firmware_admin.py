@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from csms import firmware_images, logs, rollouts
+from csms import firmware_images, logs, rollouts, station_files
 from csms.asking import ERRORS, why
 from csms.models import ChargingStation
 from csms.workflow_models import FirmwareImage, FirmwareRollout, FirmwareUpdate, LogRequest
@@ -107,7 +107,18 @@ class FirmwareImageAdmin(_Shared):
         (_("the image"), {"fields": ("file", "url", "sha256", "size_mb")}),
         (_("signed by the maker"), {"fields": ("signature", "certificate")}),
     )
-    readonly_fields = ("size_mb",)
+    readonly_fields = ("size_mb", "address_shown")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Who may not change an image sees its address without the password in it."""
+        if obj is None or self.has_change_permission(request, obj):
+            return self.fieldsets
+        hidden = {"url": "address_shown"}
+        return [(t, {"fields": tuple(hidden.get(f, f) for f in o["fields"])}) for t, o in self.fieldsets]
+
+    @column(_("address"))
+    def address_shown(self, image: FirmwareImage) -> str:
+        return station_files.without_password(image.url) or "–"
 
     @column(_("from"))
     def kind_of(self, image: FirmwareImage) -> str:

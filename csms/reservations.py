@@ -198,8 +198,11 @@ def _ask(reservation: Reservation, now: datetime) -> None:
     said = str(calls.reserve(where, reservation.id_token, reservation.ends_at, reservation.pk, kind)["status"])
     reservation.answered_at = now
     if said == "Accepted":
-        reservation.state, reservation.detail, reservation.next_try_at = State.ACCEPTED, "", None
-        reservation.save(update_fields=["state", "detail", "attempts", "next_try_at", "answered_at"])
+        # Unless a charge, or the station's own word, was quicker than we are in writing it down.
+        Reservation.objects.filter(pk=reservation.pk, state=State.WANTED).update(
+            state=State.ACCEPTED, detail="", attempts=reservation.attempts, next_try_at=None, answered_at=now
+        )
+        reservation.refresh_from_db()
     else:
         detail = "" if said in _ANSWERS else gettext("The station answered: %(said)s") % {"said": said}
         _close(reservation, _ANSWERS.get(said, State.REJECTED), now, detail)

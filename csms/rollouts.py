@@ -174,8 +174,8 @@ def advance(
         rollout = FirmwareRollout.objects.select_related("image", "site").filter(pk=rollout_pk).first()
         if rollout is None or rollout.state not in UNFINISHED:
             return
-        for update in _updates(rollout).filter(state__in=UPDATES_UNDER_WAY):
-            firmware.look_again(update, now)
+        for key in rollout.updates.filter(state__in=UPDATES_UNDER_WAY).values_list("pk", flat=True):
+            _look_again(key, now)
         if rollout.state != State.RUNNING:
             return
         states = list(rollout.updates.values_list("state", "canary"))
@@ -187,6 +187,13 @@ def advance(
             _move(rollout, State.DONE, ended_at=now)
             return
         ask(_next(rollout, states, now), now)
+
+
+def _look_again(key: int, now: datetime) -> None:
+    with transaction.atomic():
+        update = firmware.locked().filter(pk=key, state__in=UPDATES_UNDER_WAY).first()
+        if update is not None:
+            firmware.look_again(update, now)
 
 
 def why_stop(rollout: FirmwareRollout, states: Sequence[tuple[str, bool]]) -> str:
