@@ -16,7 +16,7 @@ from meters.models import Site, SiteRole
 from smartcharging.load import load_site
 from smartcharging.models import Vehicle
 from smartcharging.sitefile import SiteFile
-from webapp.demo import cars, installation, past
+from webapp.demo import care, cars, installation, past
 from webapp.demo.replay import Replay
 
 ADMIN, OPERATOR, DRIVER = "admin", "operator", "driver"
@@ -86,6 +86,7 @@ def _as_loaded(sitefile: SiteFile, logins: dict[str, str], data_dir: Path) -> Si
 def _bring(sitefile: SiteFile, logins: dict[str, str], data_dir: Path) -> Site:
     site = load_site(sitefile)
     _people(site, logins)
+    care.fill(site)
     mark = _mark(sitefile, logins)
     transaction.on_commit(lambda: installation.write_private(data_dir / "demo-loaded", mark))
     return site
