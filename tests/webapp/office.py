@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from csms.billing_models import ChargingTariff
+from csms.ledger_models import SignedMeterValue, UnmatchedEnd
 from csms.models import (
     EVSE,
     ChargingStation,
@@ -98,6 +100,14 @@ def office() -> Office:
         content_key="k1",
         payload={"meterStart": 1_000_000},
     )
+    end = TransactionEvent.objects.create(
+        station=evse.station, kind="ended", at=now, received_at=now, content_key="k2", payload={"transactionId": -1}
+    )
+    UnmatchedEnd.objects.create(
+        station=evse.station, event=end, told_id="-1", at=now, received_at=now, register_wh=1_004_000
+    )
+    SignedMeterValue.objects.create(station=evse.station, at=now, content_key="s1", told={"value": "OCMF|{}"})
+    ChargingTariff.objects.create(site=site)
     OcppMessage.objects.create(
         station=evse.station,
         at=now,

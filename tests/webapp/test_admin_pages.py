@@ -28,6 +28,7 @@ LEDGER = {
     *("csms.wantedlimit", "meters.reading", "meters.quarterhour", "smartcharging.plan", "smartcharging.forecast"),
     *("smartcharging.allocationrecord", "smartcharging.sitequarter", "csms.locallist", "csms.firmwareupdate"),
 }
+LEDGER |= {"csms.unmatchedend", "csms.signedmetervalue"}
 LEDGER |= {"csms.securityevent", "csms.stationcertificate", "csms.installedcertificate"}
 OPERATORS = {
     *("csms.idtoken", "smartcharging.userprofile", "smartcharging.vehicle", "smartcharging.charginggoal"),
@@ -57,7 +58,12 @@ def some(label: str, office):
 def test_every_record_has_a_page():
     from django.apps import apps
 
-    without = {"csms.connector", "meters.siterole", "smartcharging.tokenprofile"}  # they stand on another's page
+    without = {
+        "csms.connector",
+        "csms.tariffhours",
+        "meters.siterole",
+        "smartcharging.tokenprofile",
+    }  # they stand on another's page
     without |= {"csms.stationsecurity"}
     records = {
         m._meta.label_lower
