@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
+from csms.sealing import seal
 from meters.live import connection
 
 HOLD_S = 30
@@ -203,7 +204,7 @@ def request(identity: str, action: str, payload: dict[str, Any], timeout_s: floa
     )
     client = connection()
     pipe = client.pipeline(transaction=False)
-    pipe.xadd(f"call:{at.gateway}", {"body": body}, maxlen=CALL_STREAM_LENGTH, approximate=True)
+    pipe.xadd(f"call:{at.gateway}", {"body": seal(body)}, maxlen=CALL_STREAM_LENGTH, approximate=True)
     pipe.expire(f"call:{at.gateway}", CALL_STREAM_KEEP_S)  # of a gateway that died nobody else cleans up
     pipe.execute()
     patience = time.monotonic() + timeout_s + 5

@@ -141,12 +141,14 @@ class Desk:
     # ------------------------------------------------------------------ duties of every hour
 
     async def hourly(self, sessions: Iterable[Session]) -> None:
-        """Ask for renewals, keep the list of revoked certificates young, and end old passwords."""
+        """Ask for renewals, keep the list of revoked certificates young, end old passwords, forget old events."""
         now = datetime.now(UTC)
         await self.renew(sessions, now)
         if authority.exists():
             await self._memory.read(partial(refresh_crl, now))
         self._writer.post(partial(credentials.end_old_passwords, now))
+        kept = timedelta(days=settings.SECURITY_EVENT_KEEP_DAYS)
+        self._writer.post(partial(security_events.tidy, now - kept))
 
     async def renew(self, sessions: Iterable[Session], now: datetime) -> int:
         """Ask the stations here whose certificate ends soon for a new request; how many were asked."""

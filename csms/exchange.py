@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from csms import counting
 from csms.announcing import Announcement
 from csms.bus import CHANGED_CHANNEL, HOLD_S, WANT_CHANNEL, Want, hands_key, want_key
+from csms.sealing import opened
 from meters.live import FRESH_CHANNEL, KEEP_S
 from meters.measurement import Measurement
 
@@ -366,7 +367,8 @@ class Exchange:
             for entry_id, fields in _entries(found):
                 last = entry_id
                 try:
-                    self._on_call({**json.loads(fields["body"]), "asked_at": int(entry_id.partition("-")[0]) / 1000})
+                    body = json.loads(opened(fields["body"]))
+                    self._on_call({**body, "asked_at": int(entry_id.partition("-")[0]) / 1000})
                 except (ValueError, TypeError, KeyError) as error:
                     log.warning("a call could not be read: %s", error)
 

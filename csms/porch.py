@@ -108,10 +108,14 @@ class Standing(ServerConnection):
 
     async def _shake(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
         """Shake TLS, with the certificates of this moment."""
+        shaking = self.loop.create_task(
+            self.loop.start_tls(transport, self, context, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_S)
+        )
         try:
-            secured = await self.loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_S
-            )
+            await asyncio.sleep(0)  # now it stands between the transport and us
+            hello, self._porch_early = self._porch_early or [], []
+            _hand_on(transport.get_protocol(), b"".join(hello))
+            secured = await shaking
         except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
             log.info("a TLS handshake from %s failed: %s", self._porch_address, error)
             self.failed(error)
@@ -131,7 +135,7 @@ class Standing(ServerConnection):
         """Told of a TLS handshake that came to nothing."""
 
     def data_received(self, data: bytes) -> None:
-        if self._porch_early is not None:  # came in with the end of the handshake
+        if self._porch_early is not None:  # came in before the handshake (uvloop does not wait) or with its end
             self._porch_early.append(data)
             return
         super().data_received(data)
@@ -166,6 +170,17 @@ class Standing(ServerConnection):
         if self._porch_timer is not None:
             self._porch_timer.cancel()
             self._porch_timer = None
+
+
+def _hand_on(protocol: asyncio.BaseProtocol, data: bytes) -> None:
+    """Give a protocol what came in before it was there."""
+    taker: Any = protocol  # of asyncio's kind that lends its buffer, on either loop
+    while data:
+        room = memoryview(taker.get_buffer(len(data)))
+        size = min(len(room), len(data))
+        room[:size] = data[:size]
+        taker.buffer_updated(size)
+        data = data[size:]
 
 
 def standing(

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from csms.models import ChargingStation
@@ -149,6 +149,7 @@ class Watch:
         self._write = write
         self._seen: dict[tuple[str, str, str], tuple[datetime, Sighting, int]] = {}
         self._told: dict[int, tuple[datetime, int]] = {}
+        self._flushed = datetime.min.replace(tzinfo=UTC)
         self.counts: dict[str, int] = {}
 
     def see(
@@ -169,7 +170,10 @@ class Watch:
         if before is not None and now - before[0] < timedelta(seconds=TOGETHER_S):
             self._seen[subject] = (before[0], sighting, before[2] + 1)
             return
-        self.flush(now)
+        if before is not None:
+            self.flush(now)
+        if len(self._seen) >= SUBJECTS and now - self._flushed >= timedelta(seconds=1):
+            self.flush(now)
         if len(self._seen) >= SUBJECTS:
             return  # counted, and in the log of those that came before: enough to see the flood
         self._seen[subject] = (now, sighting, 0)
@@ -189,6 +193,7 @@ class Watch:
 
     def flush(self, now: datetime) -> None:
         """Write the counts of minutes that are over."""
+        self._flushed = now
         over = [s for s, (since, _, _) in self._seen.items() if now - since >= timedelta(seconds=TOGETHER_S)]
         for subject in over:
             _, last, more = self._seen.pop(subject)

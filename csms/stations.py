@@ -26,6 +26,7 @@ from csms.models import (
     Transaction,
     WantedLimit,
 )
+from csms.redaction import BLANK, is_secret
 from csms.vocabulary import Boot, MeterValue, ReportedVariable, ShownToken, StatusReport, Verdict
 
 MOST_EVSES = 64
@@ -141,7 +142,7 @@ def reported(station_pk: int, variables: Sequence[ReportedVariable], at: datetim
             variable=v.variable[:64],
             variable_instance=v.variable_instance[:64],
             attribute=v.attribute[:8],
-            value=v.value.replace("\x00", ""),
+            value=BLANK if v.value and is_secret(v.variable) else v.value.replace("\x00", ""),
             mutability=v.mutability[:16],
             characteristics=dict(v.characteristics),
             reported_at=at,
