@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
@@ -133,17 +134,23 @@ class StationCall(StationAt, generics.GenericAPIView[ChargingStation]):
         station = self.get_object()
         body = CallSerializer(data=request.data, context=self.get_serializer_context())
         body.is_valid(raise_exception=True)
-        try:
-            result = calls.send(station, body.validated_data["action"], body.validated_data["payload"])
-        except bus.StationUnreachable:
-            return _error(409, "NotConnected", str(_("The station is not connected.")))
-        except bus.CallNotValid as error:
-            return _error(422, "NotValid", str(error))
-        except bus.CallRefused as error:
-            return _error(502, error.code, error.description, error.details)
-        except bus.NoAnswer as error:
-            return _error(504, "NoAnswer", str(error))
-        return Response({"result": result})
+        said = body.validated_data
+        return asked(lambda: calls.send(station, said["action"], said["payload"]))
+
+
+def asked(question: Callable[[], Mapping[str, Any]]) -> Response:
+    """What a station answered, or why it did not, with the status that says so."""
+    try:
+        result = question()
+    except bus.StationUnreachable:
+        return _error(409, "NotConnected", str(_("The station is not connected.")))
+    except bus.CallNotValid as error:
+        return _error(422, "NotValid", str(error))
+    except bus.CallRefused as error:
+        return _error(502, error.code, error.description, error.details)
+    except bus.NoAnswer as error:
+        return _error(504, "NoAnswer", str(error))
+    return Response({"result": result})
 
 
 def _error(status: int, code: str, description: str, details: Any = None) -> Response:

@@ -19,7 +19,7 @@ from rest_framework import generics, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from csms import bus
+from csms import bus, credentials
 from csms.changes import announce
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit, validate_wiring, waiting_without_site
 from meters import live
@@ -161,9 +161,10 @@ class StationSerializer(Strict, serializers.ModelSerializer[ChargingStation]):
 
     def update(self, instance: ChargingStation, validated_data: dict[str, Any]) -> ChargingStation:
         password = validated_data.pop("password", None)
+        station = super().update(instance, validated_data)
         if password is not None:
-            instance.set_password(password)
-        return super().update(instance, validated_data)
+            credentials.set_by_hand(station, password)
+        return station
 
 
 class NewStationSerializer(StationSerializer):

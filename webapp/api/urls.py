@@ -18,6 +18,7 @@ from webapp.api.grid import GridCommands
 from webapp.api.messages import StationCall, StationMessages
 from webapp.api.prices import Prices
 from webapp.api.reservations import Reservations
+from webapp.api.security import StationPassword
 from webapp.api.sites import Sites
 from webapp.api.station_work import FirmwareRollouts, LocalLists, StationLogs
 from webapp.api.stations import StationDetail, StationList
@@ -56,6 +57,7 @@ urlpatterns = [
     # An identity may hold slashes; what follows it is therefore tried first.
     path("stations/<path:identity>/messages/", StationMessages.as_view(), name="station-messages"),
     path("stations/<path:identity>/ocpp/", StationCall.as_view(), name="station-ocpp"),
+    path("stations/<path:identity>/password/", StationPassword.as_view(), name="station-password"),
     path("stations/<path:identity>/", StationDetail.as_view(), name="station"),
     path("", include(router.urls)),
     re_path(r"^(?P<rest>.*)$", nothing_here),
