@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TAKEN_CHANNEL = "taken"  # [identity, epoch]: a newer socket was authenticated somewhere
 REPLY_KEEP_S = 60
+CONNECTIONS = 24
 SILENT_S = 10.0
 ANNOUNCEMENTS_WAITING = 10_000
 LONGEST_PAUSE_S = 2.0
@@ -98,7 +99,16 @@ class Exchange:
         self.gateway = gateway
         self._on_want, self._on_changed, self._on_taken = on_want, on_changed, on_taken
         self._on_call, self._on_back = on_call, on_back
-        self._client = aredis.Redis.from_url(url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
+        # A storm asks for thousands at once: they wait for one of a few connections, instead of being refused one.
+        pool = aredis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS,
+            timeout=5,
+            decode_responses=True,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+        )
+        self._client = aredis.Redis(connection_pool=pool)
         self._listener = aredis.Redis.from_url(url, decode_responses=True, socket_connect_timeout=2)
         self._live: dict[str, tuple[Measurement, int | None]] = {}
         self._announcements: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_WAITING)
@@ -136,7 +146,7 @@ class Exchange:
             _, waiting = await asyncio.wait(waiting, timeout=1)
         for client in (self._client, self._listener):
             with contextlib.suppress(*AWAY):
-                await client.aclose()
+                await client.aclose(close_connection_pool=True)
 
     # ------------------------------------------------------------------ telling
 

@@ -35,13 +35,14 @@ def without_secrets(text: str) -> str:
 class Plain(logging.Formatter):
     """`INFO csms.gateway: [CS-001] connected`."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+    def formatMessage(self, record: logging.LogRecord) -> str:
         station = about.get().get("station")
-        if station and str(station) not in text:
-            head, colon, rest = text.partition(": ")
-            text = f"{head}{colon}[{station}] {rest}"
-        return without_secrets(text)
+        if station and str(station) not in record.message:
+            record.message = f"[{station}] {record.message}"
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 class Json(logging.Formatter):
