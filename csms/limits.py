@@ -171,7 +171,7 @@ class Keeper:
     async def install_fail_safe(self) -> None:
         """What the station allows each EVSE when nobody tells it otherwise; it lies lowest and has no end."""
         session = self._session
-        known = session.record.capabilities
+        known = session.known
         first = unit_of(known, session.record.dc)
         low = lowest_level(known)
         tries = [] if known.get("connector_zero") is False else [(first, low), (other(first), low), (first, low + 1)]
@@ -196,7 +196,7 @@ class Keeper:
 
     async def _fail_safe_each(self, numbers: dict[int, int]) -> bool:
         """For a station that knows no profile for all its EVSEs at once (Q18: connector 0 refused)."""
-        known = self._session.record.capabilities
+        known = self._session.known
         unit, taken = unit_of(known, self._session.record.dc), 0
         limit = self.fail_safe(unit)
         for number in sorted(numbers):
@@ -210,7 +210,7 @@ class Keeper:
 
     def _fail_safe_taken(self, limit: float, unit: Unit) -> None:
         session = self._session
-        if session.record.capabilities.get("fail_safe") != [limit, str(unit)]:
+        if session.known.get("fail_safe") != [limit, str(unit)]:
             session.learn(fail_safe=[limit, str(unit)])
         self.end_alarm(Alarm.Kind.FAIL_SAFE_REFUSED)
 
@@ -345,7 +345,7 @@ class Keeper:
         """The ways to try, best first, without those this EVSE did not follow. One that follows none gets the best."""
         record = self._session.record
         found = rungs(
-            record.capabilities,
+            self._session.known,
             transaction=transaction,
             dc=record.dc,
             evses=len(record.evses),
@@ -362,7 +362,7 @@ class Keeper:
 
     def _fail_safe_suffices(self, slot: Slot, want: Want) -> bool:
         """Without a transaction nothing is sent where the fail-safe is what is wanted, or all the station knows."""
-        known = self._session.record.capabilities
+        known = self._session.known
         if not isinstance(known.get("fail_safe"), list):
             return False
         one_level = known.get("max_stack_level") == lowest_level(known)
@@ -411,16 +411,16 @@ class Keeper:
 
     def learn_rung(self, rung: Rung, transaction: bool) -> None:
         record = self._session.record
-        self._session.learn(**lesson(rung, record.capabilities, transaction=transaction, dc=record.dc))
+        self._session.learn(**lesson(rung, self._session.known, transaction=transaction, dc=record.dc))
 
     def _profile(
         self, rung: Rung, slot: Slot, want: Want, transaction_id: str | None, now: datetime
     ) -> tuple[ChargingProfile, tuple[tuple[datetime, float], ...]]:
         steps = self._steps_ahead(want, now)
         limit = self._converted(slot, value_of(want), want, rung.unit)
-        if limit <= SAME and (slot.low or self._session.record.capabilities.get("zero_method") == "low"):
+        if limit <= SAME and (slot.low or self._session.known.get("zero_method") == "low"):
             limit = LOW[rung.unit]
-        phases = want.phases if self._session.record.capabilities.get("honours_phases") is not False else None
+        phases = want.phases if self._session.known.get("honours_phases") is not False else None
         told = profile(
             rung,
             evse=slot.number,
@@ -442,7 +442,7 @@ class Keeper:
 
         A rise is the live layer's to allow, at its moment; sent ahead it would come even if nobody stood behind it.
         """
-        room = int(self._session.record.capabilities.get("max_periods") or 1) - 2
+        room = int(self._session.known.get("max_periods") or 1) - 2
         out: list[tuple[datetime, float]] = []
         lowest = value_of(want)
         for seconds, limit in want.periods[1:]:

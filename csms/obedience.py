@@ -56,7 +56,7 @@ class Obedience:
 
     @property
     def _known(self) -> dict[str, Any]:
-        return self._session.record.capabilities
+        return self._session.known
 
     # ------------------------------------------------------------------ told from outside
 
@@ -230,7 +230,7 @@ class Obedience:
             slot.overstays += 1
             if slot.overstays == self._patience.above:
                 self._session.learn(honours_duration=False)
-        elif held_more and amps >= DRAWS_A and "honours_duration" not in self._known:
+        elif held_more and amps >= DRAWS_A and self._known.get("honours_duration") is None:
             self._session.learn(honours_duration=True)
 
     # ------------------------------------------------------------------ the composite schedule

@@ -60,6 +60,7 @@ READY_AFTER_S = 5.0
 SETTLE_S = 6.5
 LIVE_FOR = timedelta(seconds=45)
 SHOWN_OF_A_BURST = 3
+LEARNT_LATELY = timedelta(seconds=5)
 MEETS_WITHIN_S = 1.0
 ANOTHER_ASKED_S = 60
 RESTLESS_BOOTS, RESTLESS_WITHIN = 3, timedelta(minutes=15)
@@ -152,6 +153,7 @@ class Session:
             call_timeout_s=knobs.call_timeout_s,
             messages_per_s=knobs.messages_per_s,
         )
+        self._lately: dict[str, tuple[Any, datetime]] = {}
         self.open_alarms = set(record.alarms)
         self.keeper = Keeper(self)
 
@@ -210,7 +212,7 @@ class Session:
         """Hand the counts so far to the station's row."""
         if self.counters:
             more, self.counters = dict(self.counters), Counter()
-            self.services.writer.post(partial(stations.counted, self._record.pk, more))
+            self.services.writer.post(partial(stations.counted, self._record.pk, more, self.now()))
 
     def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Do something besides, for as long as the socket lives."""
@@ -268,15 +270,25 @@ class Session:
         except WriterFull:
             raise Refusal("internal", "the database is behind; try again later") from None
 
+    @property
+    def known(self) -> dict[str, Any]:
+        """What this station can do. What was learnt a moment ago counts before it is written and read again."""
+        recent = self.now() - LEARNT_LATELY
+        self._lately = {k: (v, at) for k, (v, at) in self._lately.items() if at > recent}
+        return {**self.record.capabilities, **{k: v for k, (v, _) in self._lately.items()}}
+
     def learn(self, source: str = Source.LEARNED, /, **more: Any) -> None:
         """Remember what this station can do; None forgets. What holds for its model is kept for its model."""
         of_model = {k: v for k, v in more.items() if k in BY_NAME}
+        now, known = self.now(), self.known
         if of_model and self.services.memory.learn(self.record, of_model, source):
+            counts = self.record.capabilities
+            self._lately.update({k: (counts.get(k), now) for k in of_model})
             self.post(partial(learning.learned, self._record.pk, of_model, source, self.now()))
-        known = self.record.capabilities
         own = {k: v for k, v in more.items() if k not in BY_NAME and known.get(k) != v}
         if own:
-            known.update(own)
+            self.record.capabilities.update(own)
+            self._lately.update({k: (v, now) for k, v in own.items()})
             self.post(partial(stations.learned, self._record.pk, own))
 
     def asking(self, action: str, payload: Mapping[str, Any]) -> None:
@@ -524,7 +536,7 @@ class Session:
             self.keeper.raise_alarm(Alarm.Kind.RESTLESS)
             log.warning("%s boots again and again; it is only sent its limits", self.identity)
             return
-        known = self.record.capabilities
+        known = self.known
         mark = f"{self.speaks.NAME} {firmware}"
         if (booted or known.get("configured") != mark) and await self._may_ask("configure", booted):
             await self.speaks.configure_meters(self)

@@ -33,8 +33,10 @@ from csms.admin_dialogs import (
 )
 from csms.care_actions import CARE_ITEMS, CareActions
 from csms.changes import announce
+from csms.inspection_actions import DISPLAY_ITEMS, INSPECTION_ITEMS, InspectionActions, unknown_to
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, Connector, StationVariable, WantedLimit, waiting_without_site
+from csms.obedience_admin import capabilities_of, limits_of, repairs_of
 from csms.security_actions import SECURITY_FIELDS, SECURITY_ITEMS, SecurityActions
 from meters import live
 from meters.site_admin import (
@@ -48,7 +50,6 @@ from meters.site_admin import (
     column,
     daily,
     listed,
-    pretty,
 )
 
 MEASURED_MAX_AGE_S = 60
@@ -98,7 +99,7 @@ class EVSEInline(SiteNarrowedInline):
 
 
 @admin.register(ChargingStation)
-class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
+class ChargingStationAdmin(SecurityActions, CareActions, InspectionActions, SiteNarrowedAdmin):
     change_role = OPERATOR
     form = StationForm
     list_display = (
@@ -139,7 +140,9 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
             ],
         },
         {"title": _("Limit"), "icon": "speed", "items": ["send_limit", "clear_limits"]},
+        {"title": _("Look inside"), "icon": "travel_explore", "items": INSPECTION_ITEMS},
         {"title": _("Care"), "icon": "handyman", "items": CARE_ITEMS},
+        {"title": _("For drivers"), "icon": "forum", "items": DISPLAY_ITEMS},
         {"title": _("Security"), "icon": "shield", "items": SECURITY_ITEMS},
     )
     readonly_fields = (
@@ -157,6 +160,8 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
         "last_seen",
         "address",
         "counted",
+        "what_it_can",
+        "followed",
     )
     fieldsets = (
         (None, {"fields": ("identity", "name", "site", "admission", "priority", "quiet")}),
@@ -179,7 +184,8 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
             },
         ),
         (_("security"), {"fields": ("has_password", *SECURITY_FIELDS)}),
-        (_("conversation"), {"fields": ("capabilities", "counted")}),
+        (_("limits"), {"fields": ("followed",)}),
+        (_("conversation"), {"fields": ("what_it_can", "capabilities", "counted")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ChargingStation]:
@@ -241,7 +247,15 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
 
     @column(_("repairs and refusals"))
     def counted(self, station: ChargingStation) -> Any:
-        return pretty(station.counters) if station.counters else "–"
+        return repairs_of(station)
+
+    @column(_("what it can"))
+    def what_it_can(self, station: ChargingStation) -> Any:
+        return capabilities_of(station)
+
+    @column(_("limits"))
+    def followed(self, station: ChargingStation) -> Any:
+        return limits_of(station)
 
     @listed(_("Accept the stations"))
     def accept_ticked(self, request: HttpRequest, queryset: QuerySet[ChargingStation]) -> None:
@@ -278,9 +292,10 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
                 self.message_user(request, f"{station}: {said}", messages.WARNING)
 
     def idle_actions(self, record: ChargingStation) -> set[str]:
+        idle = unknown_to(record)
         if record.admission == ChargingStation.Admission.ACCEPTED and record.site_id is not None:
-            return {"accept"}
-        return {"reject"} if record.admission == ChargingStation.Admission.REJECTED else set()
+            return idle | {"accept"}
+        return idle | {"reject"} if record.admission == ChargingStation.Admission.REJECTED else idle
 
     def _station(self, request: HttpRequest, object_id: str) -> ChargingStation:
         return get_object_or_404(self.get_queryset(request), pk=object_id)
@@ -307,7 +322,8 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
     @daily(_("Start a charge"), form=RemoteStartForm, icon="play_arrow", submit=_("Start"))
     def remote_start(self, request: HttpRequest, form: RemoteStartForm, object_id: str) -> HttpResponse:
         said = form.cleaned_data
-        ask(request, self._station(request, object_id), lambda: calls.remote_start(said["evse"], said["id_token"]))
+        station = self._station(request, object_id)
+        ask(request, station, lambda: calls.remote_start(said["evse"], said["id_token"], said["limit_a"]))
         return self._back(request, object_id)
 
     @daily(_("Unlock"), form=UnlockForm, icon="lock_open")
@@ -361,9 +377,9 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
     def send_limit(self, request: HttpRequest, form: LimitForm, object_id: str) -> HttpResponse:
         said = form.cleaned_data
         amps, watts = (said["limit"], None) if said["unit"] == "A" else (None, said["limit"])
-        reason = gettext("by hand (%(user)s)") % {"user": request.user.get_username()}
+        by = request.user.get_username()
         station = self._station(request, object_id)
-        ask(request, station, lambda: _want(said["evse"], amps, watts, reason, said["minutes"] * 60))
+        ask(request, station, lambda: _want(said["evse"], amps, watts, by, said["minutes"] * 60))
         return self._back(request, object_id)
 
     @daily(_("Clear the limits"), form=OnEVSE, icon="layers_clear", explained=_("The fail-safe limit stays."))
@@ -373,9 +389,10 @@ class ChargingStationAdmin(SecurityActions, CareActions, SiteNarrowedAdmin):
         return self._back(request, object_id)
 
 
-def _want(evse: EVSE, amps: float | None, watts: float | None, reason: str, lease_s: int) -> Mapping[str, Any]:
-    """A limit is a desired state: it is kept, and sent when the station is there."""
-    want_limit(evse, amps=amps, watts=watts, reason=reason, lease_s=lease_s)
+def _want(evse: EVSE, amps: float | None, watts: float | None, by: str, lease_s: int) -> Mapping[str, Any]:
+    """A limit is a desired state: it is kept beside what others want, the lowest is sent when the station is there."""
+    reason = gettext("by hand (%(user)s)") % {"user": by}
+    want_limit(evse, amps=amps, watts=watts, reason=reason, lease_s=lease_s, by=by)
     if bus.holder(evse.station.identity) is None:
         raise bus.StationUnreachable(evse.station.identity)
     return {"status": "Scheduled"}

@@ -107,15 +107,18 @@ def seen(moments: Mapping[int, datetime]) -> None:
         ChargingStation.objects.filter(pk=station_pk).update(last_seen=at)
 
 
-def counted(station_pk: int, more: Mapping[str, int]) -> None:
-    """Add to the station's counters of repairs and refusals."""
-    station = ChargingStation.objects.filter(pk=station_pk).values_list("counters", flat=True).first()
-    if station is None:
+def counted(station_pk: int, more: Mapping[str, int], at: datetime | None = None) -> None:
+    """Add to the station's counters of repairs and refusals, and note when each was seen last."""
+    found = ChargingStation.objects.filter(pk=station_pk).values_list("counters", "counted_at").first()
+    if found is None:
         return
-    counters = dict(station) if isinstance(station, dict) else {}
+    counters = dict(found[0]) if isinstance(found[0], dict) else {}
+    newest = dict(found[1]) if isinstance(found[1], dict) else {}
     for name, n in more.items():
         counters[name] = int(counters.get(name, 0)) + n
-    ChargingStation.objects.filter(pk=station_pk).update(counters=counters)
+        if at is not None:
+            newest[name] = at.isoformat(timespec="seconds")
+    ChargingStation.objects.filter(pk=station_pk).update(counters=counters, counted_at=newest)
 
 
 def learned(station_pk: int, more: Mapping[str, Any]) -> None:

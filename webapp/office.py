@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from csms import bus
 from csms.models import EVSE, ChargingStation, Transaction
+from csms.obedience_models import Alarm
 from meters.access import narrow
 
 _GROUPS: tuple[tuple[Any, tuple[tuple[str, str], ...]], ...] = (
@@ -23,6 +24,7 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[str, str], ...]], ...] = (
         (
             ("csms.chargingstation", "ev_station"),
             ("csms.evse", "outlet"),
+            ("csms.alarm", "notification_important"),
             ("csms.transaction", "bolt"),
             ("csms.unmatchedend", "link_off"),
             ("csms.reservation", "event_seat"),
@@ -71,11 +73,18 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[str, str], ...]], ...] = (
             ("csms.metersample", "monitoring"),
             ("csms.signedmetervalue", "verified"),
             ("csms.wantedlimit", "tune"),
+            ("csms.toldlimit", "history"),
+            ("csms.stationmodel", "category"),
             ("smartcharging.allocationrecord", "help"),
             ("csms.securityevent", "shield"),
             ("csms.stationcertificate", "workspace_premium"),
             ("csms.installedcertificate", "add_moderator"),
             ("csms.stationvariable", "settings"),
+            ("csms.monitoringevent", "monitor_heart"),
+            ("csms.variablemonitor", "visibility"),
+            ("csms.stationreport", "summarize"),
+            ("csms.externallimit", "vertical_align_top"),
+            ("csms.chargingneeds", "electric_car"),
             ("smartcharging.forecast", "partly_cloudy_day"),
             ("smartcharging.sitequarter", "bar_chart"),
             ("meters.reading", "sensors"),
@@ -138,6 +147,7 @@ def cards(request: HttpRequest) -> list[Card]:
     admitted = Q(admission=ChargingStation.Admission.QUARANTINED)
     counted = stations.aggregate(quarantined=Count("pk", filter=admitted))
     charges = narrow(Transaction.objects.filter(ended_at=None), request.user, "station__site").count()
+    alarms = narrow(Alarm.objects.filter(ended_at=None), request.user, "site").count()
     faulted = narrow(EVSE.objects.filter(status=EVSE.Status.FAULTED), request.user, "station__site").count()
     try:
         online: str = str(len(bus.holders(identities)))
@@ -152,6 +162,12 @@ def cards(request: HttpRequest) -> list[Card]:
             str(counted["quarantined"]),
             reverse(page("chargingstation")) + "?admission__exact=quarantined",
             alarming=counted["quarantined"] > 0,
+        ),
+        Card(
+            _("Alarms"),
+            str(alarms),
+            reverse(page("alarm")) + "?open=yes",
+            alarming=alarms > 0,
         ),
         Card(_("Faults"), str(faulted), reverse(page("evse")) + "?status__exact=Faulted", alarming=faulted > 0),
     ]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from csms import reports
 from csms.billing_models import ChargingTariff
 from csms.ledger_models import SignedMeterValue, UnmatchedEnd
 from csms.models import (
@@ -20,6 +21,9 @@ from csms.models import (
     TransactionEvent,
     WantedLimit,
 )
+from csms.obedience_models import Alarm, StationModel, ToldLimit
+from csms.reported import Part
+from csms.reported_models import ChargingNeeds, ExternalLimit, MonitoringEvent, VariableMonitor
 from csms.security_models import InstalledCertificate, SecurityEvent, StationCertificate
 from csms.workflow_models import (
     FirmwareImage,
@@ -108,6 +112,7 @@ def office() -> Office:
     )
     SignedMeterValue.objects.create(station=evse.station, at=now, content_key="s1", told={"value": "OCMF|{}"})
     ChargingTariff.objects.create(site=site)
+    _what_stations_report(evse, now)
     OcppMessage.objects.create(
         station=evse.station,
         at=now,
@@ -127,6 +132,7 @@ def office() -> Office:
     QuarterHour.objects.create(device=world.devices["main"], slot=scenery.floor(now - timedelta(days=40)))
     SiteQuarter.objects.create(site=site, slot=scenery.floor(now), grid_w=18_000)
     longer_work(world, now)
+    obedience(evse, now)
     command = GridCommand.objects.create(site=site, import_limit_w=50_000, starts_at=now, reason="congestion")
     return Office(
         campus=world,
@@ -145,6 +151,18 @@ def office() -> Office:
             "installer": people.installer_ivan(site),
             "superuser": people.superuser_sofie(),
         },
+    )
+
+
+def obedience(evse: EVSE, now: datetime) -> None:
+    """How stations follow: what their model can do, a limit as it was told, and an alarm that is over."""
+    station = evse.station
+    ChargingStation.objects.filter(pk=station.pk).update(vendor="Ampère", model="Duo", firmware_version="3.2")
+    known = {"value": "tx_default", "source": "learned", "at": now.isoformat(), "station": station.identity}
+    StationModel.objects.create(vendor="Ampère", model="Duo", firmware="3.2", capabilities={"purpose": known})
+    ToldLimit.objects.create(evse=evse, key="k1", at=now, wanted_a=12, reason="plan", state="measured")
+    Alarm.objects.create(
+        site=station.site, station=station, evse=evse, kind="not_followed", key="k1", raised_at=now, ended_at=now
     )
 
 
@@ -226,3 +244,17 @@ def many_more(office: Office, count: int) -> None:
         )
         Forecast.objects.create(site=site, series="pv", issued_at=now, starts_at=now, method="similar day")
         Plan.objects.create(site=site, made_at=now, starts_at=now, valid_until=now, status="optimal")
+
+
+def _what_stations_report(evse: EVSE, now: datetime) -> None:
+    station = evse.station
+    where = {"station": station, "component": "EVSE", "variable": "Power", "number": 1}
+    VariableMonitor.objects.create(**where, type="Delta", value=1, severity=5, reported_at=now)
+    MonitoringEvent.objects.create(**where, at=now, received_at=now, severity=2, value="11000", content_key="m1")
+    period = {"start_s": 0, "limit": 16.0, "phases": 3}
+    ExternalLimit.objects.create(
+        station=station, source="SO", told_at=now, schedules=[{"unit": "A", "periods": [period]}]
+    )
+    ChargingNeeds.objects.create(evse=evse, told_at=now, energy_wh=20_000, soc=0.4, max_a=32, departure=now)
+    for kind in ("customer", "profiles"):
+        reports.part_told(station.pk, Part(kind, 1, 0, True, ["Jan"]), now)
