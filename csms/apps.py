@@ -10,6 +10,7 @@ class CsmsConfig(AppConfig):
     def ready(self) -> None:
         from django.db.models.signals import post_migrate
 
-        from csms import append_only
+        from csms import append_only, billing, costs
 
         post_migrate.connect(append_only.install, sender=self)
+        costs.offer(billing.Pricer())

@@ -11,6 +11,7 @@ from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import serializers, viewsets
 
+from csms import billing
 from csms.models import Transaction, TransactionEvent
 from meters.access import sites_of
 from smartcharging.models import AllocationRecord, ChargingGoal
@@ -42,6 +43,16 @@ class GoalOfTransaction(serializers.ModelSerializer[ChargingGoal]):
         read_only_fields = fields
 
 
+class CostLine(serializers.Serializer[Any]):
+    """One line of a bill; the amounts add up to the cost."""
+
+    kind = serializers.ChoiceField(choices=["energy", "start", "idle", "minimum", "vat"])
+    quantity = serializers.FloatField()
+    unit = serializers.CharField(allow_blank=True, help_text="kWh, min, % …")
+    unit_price = serializers.FloatField()
+    amount = serializers.FloatField()
+
+
 class TransactionSerializer(serializers.ModelSerializer[Transaction]):
     station = serializers.CharField(source="station.identity")
     site = serializers.IntegerField(source="station.site_id", allow_null=True)
@@ -49,6 +60,13 @@ class TransactionSerializer(serializers.ModelSerializer[Transaction]):
     id_token = serializers.SerializerMethodField()
     goal = serializers.SerializerMethodField()
     open = serializers.BooleanField()
+    cost = serializers.SerializerMethodField(help_text=_("with VAT; null while it runs, and without a tariff"))
+    cost_lines = serializers.SerializerMethodField()
+    gaps = serializers.ListField(
+        child=serializers.ListField(child=serializers.IntegerField(), min_length=2, max_length=2),
+        help_text=_("stretches of sequence numbers not received: first and last"),
+    )
+    flags = serializers.ListField(child=serializers.CharField(), help_text=_("what was strange about it"))
 
     class Meta:
         model = Transaction
@@ -69,6 +87,15 @@ class TransactionSerializer(serializers.ModelSerializer[Transaction]):
             "energy_wh",
             "soc",
             "last_event_at",
+            "charging_s",
+            "idle_s",
+            "max_power_w",
+            "cost",
+            "currency",
+            "cost_lines",
+            "check_before_billing",
+            "flags",
+            "gaps",
             "goal",
         )
         read_only_fields = fields
@@ -77,6 +104,14 @@ class TransactionSerializer(serializers.ModelSerializer[Transaction]):
     def get_id_token(self, transaction: Transaction) -> str:
         """The token as the site knows it; when it is unknown or removed, as it was presented."""
         return transaction.id_token.value if transaction.id_token else transaction.id_token_value
+
+    @extend_schema_field(serializers.FloatField(allow_null=True))
+    def get_cost(self, transaction: Transaction) -> float | None:
+        return None if transaction.cost is None else float(transaction.cost)
+
+    @extend_schema_field(CostLine(many=True))
+    def get_cost_lines(self, transaction: Transaction) -> list[dict[str, Any]]:
+        return [dict(CostLine(line).data) for line in transaction.cost_lines]
 
     @extend_schema_field(GoalOfTransaction(allow_null=True))
     def get_goal(self, transaction: Transaction) -> Any:
@@ -89,7 +124,10 @@ class TransactionSerializer(serializers.ModelSerializer[Transaction]):
 class EventSerializer(serializers.ModelSerializer[TransactionEvent]):
     class Meta:
         model = TransactionEvent
-        fields = ("kind", "at", "received_at", "seq_no", "trigger", "offline", "payload")
+        fields = (
+            *("kind", "at", "received_at", "told_at", "correction", "seq_no", "trigger", "offline"),
+            *("register_wh", "payload"),
+        )
         read_only_fields = fields
 
 
@@ -106,17 +144,37 @@ class GivenLimit(serializers.ModelSerializer[AllocationRecord]):
         read_only_fields = fields
 
 
+class RunningCost(serializers.Serializer[Any]):
+    cost = serializers.FloatField()
+    vat = serializers.FloatField()
+    currency = serializers.CharField()
+    cost_lines = CostLine(many=True)
+
+
 class TransactionDetailSerializer(TransactionSerializer):
     """With its story: energy over time, every event, every limit it was given and why."""
 
     events = EventSerializer(many=True)
+    running_cost = serializers.SerializerMethodField(
+        help_text=_("the cost up to now with its lines; null once it has ended, and without a tariff")
+    )
     energy = serializers.SerializerMethodField()
     limits = serializers.SerializerMethodField()
 
     class Meta(TransactionSerializer.Meta):
-        fields = (*TransactionSerializer.Meta.fields, "flags", "meter_start_wh", "meter_last_wh", "energy", "events")
-        fields = (*fields, "limits")
+        fields = (*TransactionSerializer.Meta.fields, "meter_start_wh", "meter_last_wh", "energy", "events")
+        fields = (*fields, "limits", "running_cost")
         read_only_fields = fields
+
+    @extend_schema_field(RunningCost(allow_null=True))
+    def get_running_cost(self, transaction: Transaction) -> Any:
+        cost = billing.running_cost(transaction, timezone.now()) if transaction.open else None
+        if cost is None:
+            return None
+        lines = [line.to_dict() for line in cost.lines]
+        return RunningCost(
+            {"cost": float(cost.total), "vat": float(cost.vat), "currency": cost.currency, "cost_lines": lines}
+        ).data
 
     @extend_schema_field(EnergyPoint(many=True))
     def get_energy(self, transaction: Transaction) -> list[dict[str, Any]]:
@@ -170,6 +228,7 @@ class TransactionFilter(filters.FilterSet):
         """`from` is a word of Python's, so it cannot be declared above."""
         return {
             **super().get_filters(),
+            "check_before_billing": filters.BooleanFilter(field_name="check_before_billing"),
             "from": filters.IsoDateTimeFilter(field_name="started_at", lookup_expr="gte", label="started at or after"),
             "to": filters.IsoDateTimeFilter(field_name="started_at", lookup_expr="lt", label="started before"),
         }
