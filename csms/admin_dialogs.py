@@ -27,10 +27,16 @@ TRIGGERS = (
     "StatusNotification",
     "MeterValues",
     "FirmwareStatusNotification",
+    "LogStatusNotification",
+    "TransactionEvent",
+    "PublishFirmwareStatusNotification",
+    "DiagnosticsStatusNotification",
+    "SignChargingStationCertificate",
 )
+"""As 2.0.1 calls them; 1.6 knows the transaction's and the published firmware's not."""
 
 
-class _OnStation(BaseDialogForm):
+class OnStation(BaseDialogForm):
     """A dialog on the page of a station; `self.station` is that station, if the person may see it."""
 
     @property
@@ -39,7 +45,7 @@ class _OnStation(BaseDialogForm):
         return visible.filter(pk=self.object_id).first()
 
 
-class OnEVSE(_OnStation):
+class OnEVSE(OnStation):
     """One EVSE of the station, or all."""
 
     evse = forms.ModelChoiceField(
@@ -56,7 +62,7 @@ class OnEVSE(_OnStation):
         return field
 
 
-class AcceptForm(_OnStation):
+class AcceptForm(OnStation):
     """Admit a station; one that came unknown is given its site."""
 
     site = forms.ModelChoiceField(Site.objects.none(), label=_("site"), widget=UnfoldAdminSelectWidget)
@@ -104,7 +110,7 @@ class TriggerForm(OnEVSE):
     )
 
 
-class _OneEVSE(OnEVSE):
+class OneEVSE(OnEVSE):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.evse_field
@@ -113,14 +119,22 @@ class _OneEVSE(OnEVSE):
             field.initial = field.queryset.first()
 
 
-class UnlockForm(_OneEVSE):
+class UnlockForm(OneEVSE):
     connector = forms.IntegerField(
         label=_("connector"), min_value=1, max_value=16, initial=1, widget=UnfoldAdminIntegerFieldWidget
     )
 
 
-class RemoteStartForm(_OneEVSE):
+class RemoteStartForm(OneEVSE):
     id_token = forms.ModelChoiceField(IdToken.objects.none(), label=_("id token"), widget=UnfoldAdminSelectWidget)
+    limit_a = forms.FloatField(
+        label=_("limit [A]"),
+        min_value=0,
+        max_value=1000,
+        required=False,
+        widget=UnfoldAdminDecimalFieldWidget,
+        help_text=_("from its first moment; empty: as it is steered"),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -129,7 +143,7 @@ class RemoteStartForm(_OneEVSE):
         self.fields["id_token"].queryset = tokens.order_by("label", "value")
 
 
-class LimitForm(_OneEVSE):
+class LimitForm(OneEVSE):
     """By hand, in amps (AC) or watts (DC), for a while. The live layer may narrow it, never widen it."""
 
     limit = forms.FloatField(label=_("limit"), min_value=0, max_value=10_000_000, widget=UnfoldAdminDecimalFieldWidget)
@@ -153,7 +167,7 @@ class LimitForm(_OneEVSE):
         return cleaned
 
 
-class VariableForm(_OnStation):
+class VariableForm(OnStation):
     """A variable of the station; for 1.6 the component stays empty and the variable is the key."""
 
     component = forms.CharField(label=_("component"), max_length=50, required=False, widget=UnfoldAdminTextInputWidget)

@@ -30,7 +30,13 @@ LEDGER = {
 }
 LEDGER |= {"csms.unmatchedend", "csms.signedmetervalue"}
 LEDGER |= {"csms.securityevent", "csms.stationcertificate", "csms.installedcertificate"}
-LEDGER |= {"csms.monitoringevent", "csms.variablemonitor", "csms.externallimit", "csms.chargingneeds", "csms.stationreport"}
+LEDGER |= {
+    "csms.monitoringevent",
+    "csms.variablemonitor",
+    "csms.externallimit",
+    "csms.chargingneeds",
+    "csms.stationreport",
+}
 LEDGER |= {"csms.alarm", "csms.toldlimit", "csms.stationmodel"}  # a model is set by a superuser, added by nobody
 OPERATORS = {
     *("csms.idtoken", "smartcharging.userprofile", "smartcharging.vehicle", "smartcharging.charginggoal"),
