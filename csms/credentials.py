@@ -188,6 +188,8 @@ def upgrade_profile(station: ChargingStation, profile: int, slot: int | None = N
     if profile < 3 and not station.password_hash:
         raise bus.CallNotValid("security profile: the station has no password yet; set one first")
     protocol = protocol_of(station)
+    if protocol == V201 and not settings.OCPP_PUBLIC_URL:
+        raise bus.CallNotValid("security profile: set OCPP_PUBLIC_URL first, the address the station is told")
     status = "Accepted"
     for call in _DIALECTS[protocol].set_security_profile(profile, settings.OCPP_PUBLIC_URL, slot or 1):
         result = bus.request(station.identity, call[0], call[1], settings.OCPP_CALL_TIMEOUT_S)

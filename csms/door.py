@@ -160,7 +160,7 @@ class Door:
         self.porch.clear()
         for server in self._servers:
             await server.wait_closed()
-        self.watch.flush(datetime.max.replace(tzinfo=UTC))
+        self.watch.flush(datetime.now(UTC), everything=True)
 
     @property
     def port(self) -> int:

@@ -191,10 +191,11 @@ class Watch:
         self._out(sighting)
         return True
 
-    def flush(self, now: datetime) -> None:
-        """Write the counts of minutes that are over."""
+    def flush(self, now: datetime, *, everything: bool = False) -> None:
+        """Write the counts of minutes that are over, or of all."""
         self._flushed = now
-        over = [s for s, (since, _, _) in self._seen.items() if now - since >= timedelta(seconds=TOGETHER_S)]
+        minute = timedelta(seconds=0 if everything else TOGETHER_S)
+        over = [s for s, (since, _, _) in self._seen.items() if now - since >= minute]
         for subject in over:
             _, last, more = self._seen.pop(subject)
             if more:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from csms import admission, authority, bus, certificates, credentials, listeners, porch
@@ -220,6 +221,7 @@ async def test_A3_a_hundred_wrong_tries_lock_nobody_out_and_fill_nothing(monkeyp
     rows = SecurityEvent.objects.filter(kind="LoginFailed")
     assert await rows.acount() <= 2  # the first, and the count of the others
     assert sum([row.count async for row in rows]) == 100
+    assert all([row.received_at <= now() async for row in rows])
 
 
 async def test_A3_a_proven_station_does_not_wait_for_the_guesses_of_others(monkeypatch: Any) -> None:
@@ -400,6 +402,7 @@ async def test_tls_works_on_the_loop_that_production_runs_on(ca: Any) -> None:
             await heartbeat(over_tls(gateway, headers=LOGIN))
             await heartbeat(over_tls(gateway, door=1, certificate=mine))
             await shut_out(over_tls(gateway, door=1))
+        await sync_to_async(connections.close_all)()
 
     await asyncio.to_thread(uvloop.run, come_and_go())
 

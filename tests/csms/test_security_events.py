@@ -148,11 +148,14 @@ async def test_a_profile_is_raised_and_then_nothing_less_is_let_in(settings: Any
 
 
 async def test_201_a_profile_is_raised_by_a_connection_profile(settings: Any) -> None:
-    settings.OCPP_PUBLIC_URL = "wss://charge.example.org/ocpp"
     row = await accepted(password=OLD)
     headers = basic("CS-1", OLD)
     async with doors("plain://127.0.0.1:0") as gateway, station(gateway, version=V201, headers=headers) as bare:
         await bare.ask("Heartbeat", {})
+        settings.OCPP_PUBLIC_URL = ""
+        with pytest.raises(bus.CallNotValid, match="OCPP_PUBLIC_URL"):
+            await sync_to_async(credentials.upgrade_profile)(row, 2, 3)
+        settings.OCPP_PUBLIC_URL = "wss://charge.example.org/ocpp"
         await sync_to_async(credentials.upgrade_profile)(row, 2, 3)
         sent = await bare.was_asked("SetNetworkProfile")
         assert (sent["configurationSlot"], sent["connectionData"]["securityProfile"]) == (3, 2)
