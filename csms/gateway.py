@@ -212,7 +212,7 @@ class Gateway:
         except DatabaseError as error:
             log.warning("the open transactions of %s are not known yet: %s", record.identity, error)
         now = session.now()
-        self.writer.post(partial(stations.connected, record.pk, name, arrival.address, now))
+        self.writer.fold(stations.came_or_went, "", stations.Presence(record.pk, now, name, arrival.address))
         log.info("%s connected, %s", record.identity, name)
         try:
             await session.run()
@@ -242,7 +242,7 @@ class Gateway:
         log.info("%s disconnected", session.identity)
         if session.epoch:
             await self.exchange.release({session.identity: session.epoch})
-        self.writer.post(partial(stations.disconnected, session.record.pk, session.now()))
+        self.writer.fold(stations.came_or_went, "", stations.Presence(session.record.pk, session.now()))
 
     async def _hold(self) -> None:
         """Renew what we hold; close what a newer socket took elsewhere; write when each was last heard."""

@@ -6,13 +6,14 @@ the commit. None of them knows a socket. Numbers of EVSEs and connectors are the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db.models.functions import Upper
 
+from csms import bulk
 from csms.announcing import STATUS_CHANNEL, announce
 from csms.iec61851 import derive
 from csms.metering import measurement
@@ -33,6 +34,7 @@ MOST_EVSES = 64
 """Of one station; a higher number is a mistake or an attack, and is not kept."""
 
 SETTLED_S = 10.0
+TOLD_AT_ONCE = 500
 
 _STATUS_WORDS = frozenset(EVSE.Status.values)
 _PRECEDENCE = (
@@ -66,15 +68,34 @@ def found(identity: str, address: str) -> int:
     return station.pk
 
 
-def connected(station_pk: int, protocol: str, address: str, at: datetime) -> None:
-    ChargingStation.objects.filter(pk=station_pk).update(protocol=protocol, address=address[:64], last_seen=at)
-    _tell_all(station_pk)
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A station's socket came (with its protocol and address) or went (without)."""
+
+    station_pk: int
+    at: datetime
+    protocol: str = ""
+    address: str = ""
 
 
-def disconnected(station_pk: int, at: datetime) -> None:
-    """The state stays what it was: the station may be charging happily."""
-    ChargingStation.objects.filter(pk=station_pk).update(last_seen=at)
-    _tell_all(station_pk)
+def came_or_went(_key: Hashable, presences: Sequence[Presence]) -> None:
+    """Many at once, as after an outage. The state stays what it was: a station may be charging happily alone."""
+    came = {p.station_pk: p for p in presences if p.protocol}
+    rows = [(pk, (p.protocol, p.address[:64])) for pk, p in came.items()]
+    bulk.update(ChargingStation, ("protocol", "address"), rows)
+    seen({p.station_pk: p.at for p in presences})
+    here = list({p.station_pk for p in presences})
+    for first in range(0, len(here), TOLD_AT_ONCE):
+        _tell_of(here[first : first + TOLD_AT_ONCE])
+
+
+def _tell_of(station_pks: Sequence[int]) -> None:
+    places: dict[int, list[int | None]] = {}
+    for station_pk, evse_pk in EVSE.objects.filter(station__in=station_pks).values_list("station_id", "pk"):
+        places.setdefault(station_pk, []).append(evse_pk)
+    for station_pk, site in ChargingStation.objects.filter(pk__in=station_pks).values_list("pk", "site_id"):
+        for place in places.get(station_pk, [None]):
+            announce(STATUS_CHANNEL, {"site": site, "evse": place})
 
 
 def booted(station_pk: int, boot: Boot, at: datetime) -> None:
@@ -103,8 +124,7 @@ def booted(station_pk: int, boot: Boot, at: datetime) -> None:
 
 def seen(moments: Mapping[int, datetime]) -> None:
     """When each station last said anything."""
-    for station_pk, at in moments.items():
-        ChargingStation.objects.filter(pk=station_pk).update(last_seen=at)
+    bulk.update(ChargingStation, ("last_seen",), [(pk, (at,)) for pk, at in moments.items()])
 
 
 def counted(station_pk: int, more: Mapping[str, int], at: datetime | None = None) -> None:
@@ -265,11 +285,7 @@ def _tell(evse: EVSE) -> None:
 
 
 def _tell_all(station_pk: int) -> None:
-    site = ChargingStation.objects.filter(pk=station_pk).values_list("site_id", flat=True).first()
-    evses = list(EVSE.objects.filter(station_id=station_pk).values_list("pk", flat=True))
-    places: list[int | None] = [*evses] or [None]
-    for pk in places:
-        announce(STATUS_CHANNEL, {"site": site, "evse": pk})
+    _tell_of([station_pk])
 
 
 # ---------------------------------------------------------------------- tokens, measurements, limits
