@@ -88,6 +88,7 @@ class Batch:
         self._changed: dict[int, Transaction] = {}
         self._retold: dict[int, Transaction] = {}
         self._opened: set[int] = set()
+        self._whole: set[int] = set()  # told anew, so every column may have changed
         self._ends: list[tuple[ChargingStation, datetime]] = []
 
     # ------------------------------------------------------------------ events
@@ -233,7 +234,8 @@ class Batch:
         count = Count.from_list(transaction.tally, station.most_w)
         readings = [ledger_store.reading(r.at, r.energy_wh, r.power_w, r.values) for r in rows]
         readings = sorted([*readings, *more], key=energy.in_order)
-        if readings and (readings[0].at < transaction.started_at.timestamp() or not count.may_take(readings[0])):
+        first = transaction.started_at.timestamp()
+        if not all(reading.at >= first and count.may_take(reading) for reading in readings):
             return False
         count.take_all(readings)
         for row in rows:
@@ -259,9 +261,14 @@ class Batch:
         self._match()
         for transaction in list(self._retold.values()):
             self._tell_anew(transaction)
-        ledger_store.save(self._changed[pk] for pk in sorted(self._changed))
+        self._save()
         for pk in sorted(self._changed):
             self._announce(self._changed[pk])
+
+    def _save(self) -> None:
+        changed = [self._changed[pk] for pk in sorted(self._changed)]
+        whole = self._whole
+        ledger_store.save([t for t in changed if t.pk in whole], [t for t in changed if t.pk not in whole])
 
     def _apply(self, taken: _Taken) -> None:
         transaction, report = taken.transaction, taken.report
@@ -316,6 +323,7 @@ class Batch:
 
     def retell(self, transaction: Transaction) -> None:
         self._remember(transaction)
+        self._whole.add(transaction.pk)
         self._retold[transaction.pk] = transaction
 
     def _match(self) -> None:
@@ -330,7 +338,7 @@ class Batch:
         if self._ends:  # the pairs are made from the rows, so these must be there
             for transaction in list(self._retold.values()):
                 self._tell_anew(transaction)
-            ledger_store.save(self._changed[pk] for pk in sorted(self._changed))
+            self._save()
         for station, around in self._ends:
             changed |= unmatched.match(station, around, station.most_w)
         known = {t.pk: t for t in self._transactions.values()}
@@ -342,6 +350,7 @@ class Batch:
         station = self.stations.get(transaction.station_id)
         if station is None:
             station = self.stations[transaction.station_id] = transaction.station
+        ledger_store.with_bill(transaction)
         facts = ledger_store.facts(transaction.pk)
         if not facts:
             self._changed[transaction.pk] = transaction  # entered by hand or by a demo: there is no story to tell
@@ -401,6 +410,8 @@ class Batch:
             if lost.ended_at is not None:
                 continue
             self._remember(lost)
+            self._whole.add(lost.pk)
+            ledger_store.with_bill(lost)
             lost.ended_at = max(lost.last_event_at or lost.started_at, lost.started_at)
             lost.stop_reason, lost.charging_state = "Other", ""
             lost.flags = sorted({*lost.flags, SUPERSEDED})

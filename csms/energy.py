@@ -113,8 +113,16 @@ class Count:
         return count
 
     def may_take(self, reading: Reading) -> bool:
-        """Does this reading come after all that were taken?"""
-        return self.begun_at is None or in_order(reading) >= (self.upto, *self.upto_key)
+        """Does this reading come after all that were taken?
+
+        Of one and the same moment it may be told later, as long as the register does not go back: no time passes
+        between them, so it comes to the same.
+        """
+        if self.begun_at is None or reading.at > self.upto:
+            return True
+        _, role, wh, _ = in_order(reading)
+        same_moment = reading.at == self.upto and role == self.upto_key[0] == SAMPLE
+        return same_moment and (reading.wh is None or wh >= self.upto_key[1])
 
     # ------------------------------------------------------------------ what it comes to
 
@@ -176,7 +184,10 @@ class Count:
             self.paused = reading.paused
         if reading.soc is not None:
             self.soc = reading.soc
-        self.upto, *self.upto_key = in_order(reading)
+        _, _, wh, power_key = in_order(reading)
+        if passed == 0 and role == self.upto_key[0]:
+            wh = max(wh, self.upto_key[1])
+        self.upto, self.upto_key = at, [role, wh, power_key]
 
     def _time_passed(self, at: float, passed: float, risen: float, power: float | None) -> None:
         if self.power is not None and power is not None and passed <= INTEGRATED_S:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -37,6 +38,20 @@ _TRANSACTION = (
     *("remote_start_id", "flags", "gaps", "charging_s", "idle_s", "max_power_w", "check_before_billing", "cost"),
     *("currency", "cost_lines", "tariff", "tally"),
 )
+_RUNNING = (
+    *("evse_id", "charging_state", "meter_start_wh", "meter_last_wh", "energy_wh", "soc", "last_event_at"),
+    *(
+        "last_seq_no",
+        "remote_start_id",
+        "flags",
+        "charging_s",
+        "idle_s",
+        "max_power_w",
+        "check_before_billing",
+        "tally",
+    ),
+)
+_BILL = ("cost", "currency", "cost_lines", "tariff")
 _IN_JSON = frozenset({"flags", "gaps", "cost_lines", "tariff", "tally"})
 OFFERS_NOTHING_A = 1.0
 
@@ -45,7 +60,8 @@ OFFERS_NOTHING_A = 1.0
 
 
 def stations(pks: Iterable[int]) -> dict[int, ChargingStation]:
-    return {s.pk: s for s in ChargingStation.objects.filter(pk__in=set(pks))}
+    rows = ChargingStation.objects.only("site_id", "admission", "wiring", "current", "max_a", "max_w")
+    return {s.pk: s for s in rows.filter(pk__in=set(pks))}
 
 
 def transactions(keys: Iterable[Key]) -> dict[Key, Transaction]:
@@ -59,7 +75,7 @@ def transactions(keys: Iterable[Key]) -> dict[Key, Transaction]:
 
 def locked() -> QuerySet[Transaction]:
     """Transactions to be written, in the order in which everybody takes their locks."""
-    rows = Transaction.objects.select_related("evse").order_by("pk")
+    rows = Transaction.objects.select_related("evse").defer(*_BILL).order_by("pk")
     return rows.select_for_update(of=("self",)) if connection.features.has_select_for_update_of else rows
 
 
@@ -173,28 +189,35 @@ def add_signed(rows: Sequence[SignedMeterValue]) -> None:
         SignedMeterValue.objects.bulk_create(rows, ignore_conflicts=True)
 
 
-def save(rows: Iterable[Transaction]) -> None:
-    """Write these transactions as they stand here."""
-    moment = connection.ops.adapt_datetimefield_value
-    written = []
-    for t in rows:
-        row = [getattr(t, name) for name in _TRANSACTION]
-        for index, name in enumerate(_TRANSACTION):
-            if name in _IN_JSON:
-                row[index] = as_json(row[index])
-            elif isinstance(row[index], datetime):
-                row[index] = moment(row[index])
-        cost = _TRANSACTION.index("cost")
-        row[cost] = connection.ops.adapt_decimalfield_value(row[cost], 12, 4)
-        written.append((*row, t.pk))
-    if not written:
+def with_bill(transaction: Transaction) -> None:
+    """Read what is left out while a charge only goes on."""
+    if transaction.get_deferred_fields():
+        transaction.refresh_from_db(fields=_BILL)
+
+
+def save(whole: Sequence[Transaction], going_on: Sequence[Transaction] = ()) -> None:
+    """Write these transactions as they stand here; of those that only went on, what that changes."""
+    _save(_TRANSACTION, whole)
+    _save(_RUNNING, going_on)
+
+
+def _save(names: Sequence[str], rows: Sequence[Transaction]) -> None:
+    if not rows:
         return
-    columns = ", ".join(f'"{name}" = %s' for name in _TRANSACTION)
+    columns = ", ".join(f'"{name}" = %s' for name in names)
     with connection.cursor() as cursor:
         cursor.executemany(
             f"UPDATE {Transaction._meta.db_table} SET {columns} WHERE id = %s",  # noqa: S608 - names of ours
-            written,
+            [(*(_written(name, getattr(t, name)) for name in names), t.pk) for t in rows],
         )
+
+
+def _written(name: str, value: Any) -> Any:
+    if name in _IN_JSON:
+        return as_json(value)
+    if isinstance(value, datetime):
+        return connection.ops.adapt_datetimefield_value(value)
+    return connection.ops.adapt_decimalfield_value(value, 12, 4) if isinstance(value, Decimal) else value
 
 
 def as_json(value: Any) -> str:

@@ -66,7 +66,8 @@ def moment(told: object, received: datetime) -> Moment:
         ahead_s = (at - received).total_seconds()
         steps = zone_steps(ahead_s)
         if steps:
-            return Moment(min(at.astimezone(UTC) - timedelta(seconds=steps * ZONE_STEP_S), received), "zone_error", at)
+            back = timedelta(seconds=steps * ZONE_STEP_S)
+            return Moment(min(at.astimezone(UTC) - back, received), flag or "zone_error", at)
         return Moment(received, "clock_ahead", at)
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
     return Moment(at, flag, at)
