@@ -185,8 +185,7 @@ async def test_r8_a_half_open_socket_gives_way_and_its_end_changes_nothing() -> 
             answer = await sync_to_async(bus.request)("CS-1", "ClearCache", {}, 5)
             assert answer == {"status": "Accepted"} and ("ClearCache", {}) in new.asked
             assert ("ClearCache", {}) not in old.asked
-            proxy.is_away = True
-            proxy.cut()
+            proxy.away()
             await asyncio.sleep(0.2)
             held = await sync_to_async(bus.holder)("CS-1")
             assert held is not None and "CS-1" in gateway.sessions

@@ -153,6 +153,7 @@ class Link:
         self.number = number
         self.writers: dict[Direction, asyncio.StreamWriter] = {"up": to_gateway, "down": to_station}
         self.deaf: set[Direction] = set()
+        self.address = ""  # the path it asked for
 
     def cut(self) -> None:
         """Both ends see a reset."""
@@ -172,7 +173,7 @@ class FaultProxy:
         self.passed: Counter[Direction] = Counter()
         self.connections = 0
         self.bytes_per_s: float | None = None
-        self.is_away = False
+        self._away: set[str] = set()
         self._links: list[Link] = []
         self._flows: dict[Direction, asyncio.Event] = {"up": asyncio.Event(), "down": asyncio.Event()}
         self._once: list[tuple[Direction, Callable[[str], bool], str]] = []
@@ -229,26 +230,28 @@ class FaultProxy:
             with contextlib.suppress(OSError, RuntimeError):
                 link.writers[direction].write_eof()
 
-    def cut(self) -> None:
-        """Every connection is reset."""
-        for link in self._links:
+    def cut(self, whose: str = "") -> None:
+        """Every connection is reset, or those whose path holds this word."""
+        for link in [link for link in self._links if whose in link.address]:
             link.cut()
-        self._links.clear()
+            self._links.remove(link)
 
-    def away(self) -> None:
-        """The network is gone: connections are reset, new ones too."""
-        self.is_away = True
-        self.cut()
+    def away(self, whose: str = "") -> None:
+        """The network is gone, for all or for those whose path holds this word: new connections are reset too."""
+        self._away.add(whose)
+        self.cut(whose)
 
     def back(self) -> None:
-        self.is_away = False
+        self._away.clear()
 
     # ------------------------------------------------------------------ passing on
 
-    async def _accept(self, from_station: asyncio.StreamReader, to_station: asyncio.StreamWriter) -> None:
-        if self.is_away:
-            to_station.transport.abort()
-            return
+    def _accept(self, from_station: asyncio.StreamReader, to_station: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._pass_on(from_station, to_station))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, from_station: asyncio.StreamReader, to_station: asyncio.StreamWriter) -> None:
         try:
             from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
@@ -257,10 +260,6 @@ class FaultProxy:
         self.connections += 1
         link = Link(self.connections, to_station, to_gateway)
         self._links.append(link)
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         try:
             await asyncio.gather(self._pump(link, "up", from_station), self._pump(link, "down", from_gateway))
         finally:
@@ -272,6 +271,11 @@ class FaultProxy:
         sink = link.writers[direction]
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = await source.readuntil(b"\r\n\r\n")
+            if direction == "up":
+                link.address = head.split(b"\r\n", 1)[0].decode("latin-1")
+                if any(word in link.address for word in self._away):
+                    link.cut()
+                    return
             await self._write(direction, sink, head)
             if direction == "down" and b" 101 " not in head.split(b"\r\n", 1)[0]:
                 while data := await source.read(65_536):  # a refusal: no frames follow
