@@ -66,7 +66,7 @@ def _any_of(field: str, words: Sequence[str]) -> Q:
 
 
 def start(rollout: FirmwareRollout, by: User | None = None, now: datetime | None = None) -> int:
-    """Begin: one record per station, those that go first chosen; how many have to be updated."""
+    """Begin: one record per station; how many have to be updated."""
     now = now or timezone.now()
     if rollout.state != State.DRAFT:
         raise RolloutError(gettext("This rollout was started before."))
@@ -88,21 +88,12 @@ def start(rollout: FirmwareRollout, by: User | None = None, now: datetime | None
         )
         for station in stations
     ]
-    _choose_first(rollout, updates)
     with transaction.atomic():
         FirmwareUpdate.objects.bulk_create(updates)
         rollout.state, rollout.started_at, rollout.reason = State.RUNNING, now, ""
         rollout.by = rollout.by or by
         rollout.save(update_fields=["state", "started_at", "reason", "by"])
     return sum(u.state == Of.WAITING for u in updates)
-
-
-def _choose_first(rollout: FirmwareRollout, updates: Sequence[FirmwareUpdate]) -> None:
-    """Those that are connected go first: a station that is away would hold up all others."""
-    there = {s.pk for s in connected(u.station for u in updates)}
-    waiting = sorted((u for u in updates if u.state == Of.WAITING), key=lambda u: u.station_id not in there)
-    for update in waiting[: rollout.canaries]:
-        update.canary = True
 
 
 def pause(rollout: FirmwareRollout) -> None:
@@ -216,14 +207,20 @@ def _updates(rollout: FirmwareRollout) -> QuerySet[FirmwareUpdate]:
 
 
 def _next(rollout: FirmwareRollout, states: Sequence[tuple[str, bool]], now: datetime) -> list[FirmwareUpdate]:
-    """Whom to ask now: those that go first before all others, no more than fit, and nobody who cannot now."""
-    under_way = sum(state in UPDATES_UNDER_WAY for state, _ in states)
-    room = rollout.at_once - under_way
-    first_open = any(canary and (state == Of.WAITING or state in UPDATES_UNDER_WAY) for state, canary in states)
+    """Whom to ask now: no more than fit, and nobody who cannot now.
+
+    Whoever can be asked soonest goes first, so that one that charges all day holds nobody up.
+    """
+    firsts = [state for state, canary in states if canary]
+    first_open = any(state == Of.WAITING or state in UPDATES_UNDER_WAY for state in firsts)
+    room = rollout.at_once - sum(state in UPDATES_UNDER_WAY for state, _ in states)
+    still_first = max(rollout.canaries - len(firsts), 0)
+    if still_first:
+        room = min(room, still_first)
     if room <= 0:
         return []
     waiting = _updates(rollout).filter(state=Of.WAITING).filter(Q(not_before=None) | Q(not_before__lte=now))
-    if first_open:
+    if first_open and not still_first:
         waiting = waiting.filter(canary=True)
     if rollout.only_idle:
         charging = Transaction.objects.filter(station=OuterRef("station"), ended_at=None)
@@ -232,7 +229,12 @@ def _next(rollout: FirmwareRollout, states: Sequence[tuple[str, bool]], now: dat
     elsewhere = FirmwareUpdate.objects.filter(station=OuterRef("station"), state__in=UPDATES_UNDER_WAY)
     willing = [u for u in waiting.exclude(Exists(elsewhere)).order_by("pk") if _in_hours(rollout, u.station, now)]
     there = {s.pk for s in connected(u.station for u in willing)}
-    return [u for u in willing if u.station_id in there][:room]
+    chosen = [u for u in willing if u.station_id in there][:room]
+    if still_first:
+        for update in chosen:
+            update.canary = True
+        rollout.updates.filter(pk__in=[u.pk for u in chosen]).update(canary=True)
+    return chosen
 
 
 def _in_hours(rollout: FirmwareRollout, station: ChargingStation, now: datetime) -> bool:

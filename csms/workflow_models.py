@@ -340,7 +340,7 @@ class FirmwareUpdate(models.Model):
     station = models.ForeignKey(
         "csms.ChargingStation", models.CASCADE, related_name="firmware_updates", verbose_name=_("station")
     )
-    canary = models.BooleanField(_("goes first"), default=False)
+    canary = models.BooleanField(_("went first"), default=False)
     state = models.CharField(_("state"), max_length=12, choices=State.choices, default=State.WAITING)
     status = models.CharField(_("the station says"), max_length=40, blank=True)
     detail = models.CharField(_("detail"), max_length=255, blank=True)

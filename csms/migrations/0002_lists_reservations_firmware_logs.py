@@ -201,7 +201,7 @@ class Migration(migrations.Migration):
             name='FirmwareUpdate',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('canary', models.BooleanField(default=False, verbose_name='goes first')),
+                ('canary', models.BooleanField(default=False, verbose_name='went first')),
                 ('state', models.CharField(choices=[('waiting', 'waiting'), ('asked', 'asked'), ('downloading', 'downloading'), ('downloaded', 'downloaded'), ('installing', 'installing'), ('rebooting', 'restarting'), ('done', 'done'), ('failed', 'failed'), ('skipped', 'has it already'), ('cancelled', 'cancelled')], default='waiting', max_length=12, verbose_name='state')),
                 ('status', models.CharField(blank=True, max_length=40, verbose_name='the station says')),
                 ('detail', models.CharField(blank=True, max_length=255, verbose_name='detail')),

@@ -136,7 +136,7 @@ def test_a_few_go_first_then_so_many_at_once(turn: Round):
 
 
 def test_nobody_is_asked_while_somebody_charges(turn: Round):
-    made = running(2)
+    made = running(1)
     first = EVSE.objects.get(station__identity="SIM-1")
     charge = first.station.transactions.create(transaction_id="1", evse=first, started_at=timezone.now())
     turn(made)
@@ -149,6 +149,20 @@ def test_nobody_is_asked_while_somebody_charges(turn: Round):
     EVSE.objects.filter(pk=first.pk).update(status="Finishing")
     turn(made)
     assert turn.names == ["SIM-1"]
+
+
+def test_one_that_charges_all_day_holds_nobody_up(turn: Round):
+    made = running(3)
+    first = EVSE.objects.get(station__identity="SIM-1")
+    first.station.transactions.create(transaction_id="1", evse=first, started_at=timezone.now())
+    turn(made)
+    assert turn.names == ["SIM-2"]
+    turn(made)
+    assert turn.names == ["SIM-2"]
+    boot("SIM-2", "2.0")
+    turn(made)
+    assert turn.names == ["SIM-2", "SIM-3"]
+    assert list(FirmwareUpdate.objects.filter(canary=True).values_list("station__identity", flat=True)) == ["SIM-2"]
 
 
 def test_hours_are_the_stations_own(turn: Round):

@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from csms.models import ChargingStation, IdToken
+from csms.sealing import opened
 from meters import live
 from smartcharging.models import ChargingGoal
 from tests.webapp import campus as scenery
@@ -46,7 +47,7 @@ class Gateway(threading.Thread):
         client = live.connection()
         found = client.xread({"call:g1": "0"}, block=8000, count=1)
         if found:
-            self.asked = json.loads(found[0][1][0][1]["body"])
+            self.asked = json.loads(opened(found[0][1][0][1]["body"]))
             client.rpush(f"reply:{self.asked['id']}", json.dumps(self.reply))
 
 

@@ -124,7 +124,7 @@ def test_a_rollout_is_described_started_and_followed(office):
     assert (started["state"], started["counts"]) == ("running", {"waiting": 1})
     assert installer.post(f"/api/v1/firmware-rollouts/{made['id']}/start/").status_code == 409
     [station] = installer.get(f"/api/v1/firmware-rollouts/{made['id']}/stations/").json()["results"]
-    assert (station["station"], station["state"], station["canary"]) == ("CS-001", "waiting", True)
+    assert (station["station"], station["state"], station["canary"]) == ("CS-001", "waiting", False)
     for verb, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
         assert installer.post(f"/api/v1/firmware-rollouts/{made['id']}/{verb}/").json()["state"] == state
 

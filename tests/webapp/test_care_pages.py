@@ -177,7 +177,7 @@ def test_a_rollout_is_started_paused_and_cancelled_by_the_installer(office):
     page = installer.get(reverse("admin:csms_firmwarerollout_change", args=[rollout.pk])).content.decode()
     assert "CS-001 (1.0)" in page
     assert act(installer, "csms.firmwarerollout", "start", rollout.pk) == ["The rollout runs."]
-    assert FirmwareUpdate.objects.get().canary
+    assert FirmwareUpdate.objects.get().state == "waiting"
     assert act(installer, "csms.firmwarerollout", "start", rollout.pk) == ["This rollout was started before."]
     assert act(installer, "csms.firmwarerollout", "pause", rollout.pk) == ["The rollout is paused."]
     assert act(installer, "csms.firmwarerollout", "cancel", rollout.pk) == ["The rollout is cancelled."]

@@ -8,7 +8,7 @@ from csms.firmware_images import digest_of
 from csms.workflow_models import FirmwareImage, FirmwareRollout, LocalListPolicy
 from meters.models import Site
 
-VENDOR, VERSION = "Simulated", "1.1"
+VENDOR, VERSION = "Laadplein demo", "1.1"
 IMAGE = b"simulated firmware 1.1\n" + bytes(200_000)
 
 
