@@ -39,6 +39,7 @@ STATE, RESUME = WantedLimit.State, WantedLimit.Resume
 PAUSED = frozenset({"SuspendedEVSE"})
 CAR_STOPPED = frozenset({"SuspendedEV"})
 CHARGES = frozenset({"Charging"})
+SPACINGS = 6
 BY_ITSELF = ("resend", "toggle")
 """Recipes that are tried without having been told to: they end no transaction."""
 
@@ -75,6 +76,18 @@ class Obedience:
         if slot.written.get("resume"):
             self._keeper.note(slot, resume="")
         self._keeper.end_alarm(Alarm.Kind.NOT_RESUMED, slot)
+        model = self._session.record.model_record
+        if model is not None and model.repairs.get("meter_trigger") == "on":
+            self._session.spawn(self._ask_meter_values(slot))
+
+    async def _ask_meter_values(self, slot: Slot) -> None:
+        """For a model of which a person said that it sends none by itself: as often as it should, and no more (Q26)."""
+        transaction_id = self._session.transactions.get(slot.number)
+        pause_s = max(self._session.knobs.meter_interval_s, self._known.get("meter_interval_floor_s") or 0)
+        while transaction_id is not None and self._session.transactions.get(slot.number) == transaction_id:
+            await self._ask(self._session.speaks.CODEC.trigger("MeterValues", slot.number))
+            self._session.count("meter_trigger")
+            await asyncio.sleep(pause_s)
 
     def told_state(self, number: int, word: str) -> None:
         """A status (1.6) or charging state (2.0.1)."""
@@ -122,6 +135,7 @@ class Obedience:
         amps = self._highest(measurement)
         if amps is None or (slot.amps_at is not None and measurement.at < slot.amps_at):
             return
+        self._space(slot, measurement.at)
         slot.amps, slot.amps_at = amps, measurement.at
         self._count_phases(slot, measurement, amps)
         if slot.recipe or slot.written.get("resume"):
@@ -218,6 +232,18 @@ class Obedience:
             slot.shared_over = slot.phases_seen
             slot.accepted = None  # what it was told meant another current here
             self._keeper.wake()
+
+    def _space(self, slot: Slot, at: datetime) -> None:
+        """How often meter values come, whatever was asked: some have a floor of their own (Q24)."""
+        if slot.amps_at is None or at <= slot.amps_at or slot.number not in self._session.transactions:
+            return
+        slot.spacings = [*slot.spacings[1 - SPACINGS :], (at - slot.amps_at).total_seconds()]
+        asked_s = self._session.knobs.meter_interval_s
+        steady = min(slot.spacings) > 1.5 * asked_s and max(slot.spacings) < 1.3 * min(slot.spacings)
+        if len(slot.spacings) == SPACINGS and steady and min(slot.spacings) >= 1:
+            floor_s = round(sum(slot.spacings) / SPACINGS)
+            if abs(floor_s - (self._known.get("meter_interval_floor_s") or 0)) > 0.1 * floor_s:
+                self._session.learn(meter_interval_floor_s=floor_s)
 
     def _after_the_lease(self, slot: Slot, amps: float, until: datetime, at: datetime) -> None:
         """Nobody renewed it: a station that ends its limits by itself has come down to its fail-safe (Q21)."""

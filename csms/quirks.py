@@ -24,7 +24,8 @@ _ = gettext_noop
 class Repair:
     """One named repair. `name` is that of its counter; a `*` stands for the member or action it is about.
 
-    `off`: a person may forbid it for a model. `on`: it is asked for beforehand.
+    It is empty where the door itself sees to it, before anybody can be counted. `off`: a person may forbid it for a
+    model. `on`: it is asked for beforehand.
     """
 
     name: str
@@ -47,7 +48,7 @@ REPAIRS: tuple[Repair, ...] = (
         _("answered as it is spelled"),
     ),
     Repair(
-        "other_version",
+        "",
         "Q2",
         _("it comes back in another OCPP version"),
         _("the version of each connection counts; what runs is carried over"),
@@ -58,18 +59,16 @@ REPAIRS: tuple[Repair, ...] = (
         _("its identity is encoded, slashed or in other case"),
         _("the known station is found"),
     ),
-    Repair("no_upgrade_header", "Q4", _("the Connection header lacks “Upgrade”"), _("added; the handshake goes on")),
+    Repair("", "Q4", _("the Connection header lacks “Upgrade”"), _("added; the handshake goes on")),
     Repair(
-        "credentials_spelling",
+        "",
         "Q5",
         _("user name or password in another form (encoded, hex, raw bytes)"),
         _("compared in every form it may have"),
     ),
+    Repair("", "Q6", _("its TLS is older than 1.2"), _("refused; use a listener that may, or plain behind a VPN")),
     Repair(
-        "old_tls", "Q6", _("its TLS is older than 1.2"), _("refused; use a listener that may, or plain behind a VPN")
-    ),
-    Repair(
-        "lost_without_close",
+        "",
         "Q7",
         _("the connection ends without a close frame"),
         _("the station counts as gone; the newest socket owns it"),
@@ -89,15 +88,13 @@ REPAIRS: tuple[Repair, ...] = (
     Repair("byte_order_mark", "Q9", _("a byte order mark before the frame"), _("taken off"), off=True),
     Repair("stray_comma", "Q9", _("stray commas between elements"), _("left out"), off=True),
     Repair("not_utf8", "Q9", _("text that is not UTF-8"), _("read as Latin-1"), off=True),
-    Repair("nul_character", "Q9", _("NUL characters in text"), _("left out"), off=True),
-    Repair("type_as_text", "Q9", _("the message type as text"), _("read as a number"), off=True),
+    Repair("nul_character", "Q9", _("NUL characters in text"), _("left out")),
+    Repair("type_as_text", "Q9", _("the message type as text"), _("read as a number")),
     Repair(
         "unknown_message_type", "Q9", _("a message type that does not exist"), _("answered with the standard's error")
     ),
-    Repair("numeric_message_id", "Q9", _("a number as message id"), _("answered with the same number"), off=True),
-    Repair(
-        "long_message_id", "Q9", _("a message id of more than 36 characters"), _("answered with the same id"), off=True
-    ),
+    Repair("numeric_message_id", "Q9", _("a number as message id"), _("answered with the same number")),
+    Repair("long_message_id", "Q9", _("a message id of more than 36 characters"), _("answered with the same id")),
     Repair("missing_payload", "Q9", _("no payload"), _("taken as an empty one"), off=True),
     Repair("null_payload", "Q9", _("null as payload"), _("taken as an empty one"), off=True),
     Repair("list_payload", "Q9", _("a list as payload"), _("taken as an empty one"), off=True),
@@ -214,18 +211,20 @@ OTHERS: tuple[Repair, ...] = (
     ),
     Repair("said_before_accepted", "", _("it talks before it is accepted"), _("the standard's security error")),
     Repair("database_behind", "", _("the database is behind"), _("a status was not kept")),
+    Repair("car_exceeds_limit", "", _("a car plans to take more than it may"), _("noted; its limit holds")),
+    Repair("too_deep", "Q9", _("a message nested too deeply"), _("refused")),
     Repair("data_transfer", "", _("a message of its maker"), _("kept in the message log")),
     Repair("security_*", "", _("a security event"), _("counted and logged")),
 )
 """Counters that are no repairs."""
 
 MODES = ("auto", "on", "off")
-FORCED = tuple(r for r in REPAIRS if r.off or r.on)
+FORCED = tuple(r for r in REPAIRS if r.name and (r.off or r.on))
 
 
 def known(counter: str) -> Repair | None:
     """What a counter means; None for one nobody has put into words."""
-    exact = next((r for r in (*REPAIRS, *OTHERS) if r.name == counter), None)
+    exact = next((r for r in (*REPAIRS, *OTHERS) if r.name and r.name == counter), None)
     return exact or next((r for r in (*REPAIRS, *OTHERS) if r.fits(counter)), None)
 
 
@@ -249,7 +248,9 @@ def table() -> str:
     lines = ["| quirk | counter | what is seen | what is done |", "|---|---|---|---|"]
     for repair in sorted((*REPAIRS, *FLAGS, *OTHERS), key=_place):
         forced = " (can be forbidden)" if repair.off else " (can be asked for)" if repair.on else ""
-        lines.append(f"| {repair.quirk or '–'} | `{repair.name}` | {repair.seen} | {repair.done}{forced} |")
+        lines.append(
+            f"| {repair.quirk or '–'} | {f'`{repair.name}`' if repair.name else '–'} | {repair.seen} | {repair.done}{forced} |"
+        )
     return "\n".join(lines)
 
 

@@ -90,6 +90,11 @@ def _no_record(direction: str, kind: str, message_id: str, action: str, payload:
     """Frames are kept by nobody."""
 
 
+def _nothing(name: str) -> bool:
+    """No repair is forbidden."""
+    return False
+
+
 def _no_count(name: str) -> None:
     """Mends are counted by nobody."""
 
@@ -107,8 +112,10 @@ class Connection:
         count: Counter = _no_count,
         call_timeout_s: float = 30.0,
         messages_per_s: float = 100.0,
+        forbids: Callable[[str], bool] = _nothing,
     ) -> None:
         self.dialect = dialect
+        self._forbids = forbids
         self.closed = False
         self.last_heard = 0.0
         self.socket = socket
@@ -219,7 +226,7 @@ class Connection:
             ("stray_comma", without_stray_commas(frame.removeprefix(_BOM))),
             ("not_utf8", frame.decode("latin-1").encode()),
         ):
-            if mended == frame:
+            if mended == frame or self._forbids(name):
                 continue
             try:
                 message = orjson.loads(mended)
@@ -266,6 +273,8 @@ class Connection:
         mends = ""
         if len(message) != 4:
             mends = self._fill_up(message)
+        if mends and self._forbids(mends):
+            return self._malformed_call(message, frame)
         if len(message) < 4 or not isinstance(message[2], str) or not _is_id(message[1]):
             return self._malformed_call(message, frame)
         _, message_id, action, payload = message[:4]
@@ -319,6 +328,8 @@ class Connection:
                 payload, names = mend(action, payload, validator)
                 for name in names:
                     self._count(name)
+                    if self._forbids(name):
+                        raise NotMendable("format", f"{name}: not mended for this model")
                 mends = ",".join(names)
             self._record("in", "call", str(message_id), action, payload, frame, mends)
             answer = self._handle(action, payload)
@@ -339,7 +350,7 @@ class Connection:
     def _known_action(self, action: str) -> tuple[str, Any]:
         """An action in other case is meant; one nobody knows is not implemented."""
         name = self.dialect.folded.get(action.strip().lower())
-        if name is None:
+        if name is None or self._forbids("action_spelling"):
             raise Refusal("not_implemented", f"{action[:50]} is not known here")
         self._count("action_spelling")
         return name, self.dialect.requests[name]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from django.db import DatabaseError
 
-from csms import firmware, learning, ledger, notices, reservations, stations
+from csms import firmware, learning, ledger, notices, quirks, reservations, stations
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable
 from csms.capabilities import BY_NAME, Source
 from csms.clocks import Clock
@@ -61,6 +61,8 @@ SETTLE_S = 6.5
 LIVE_FOR = timedelta(seconds=45)
 SHOWN_OF_A_BURST = 3
 LEARNT_LATELY = timedelta(seconds=5)
+REMOTE_STARTS = frozenset({"RemoteStartTransaction", "RequestStartTransaction"})
+STARTS_WITHIN_S = 120.0
 MEETS_WITHIN_S = 1.0
 ANOTHER_ASKED_S = 60
 RESTLESS_BOOTS, RESTLESS_WITHIN = 3, timedelta(minutes=15)
@@ -152,6 +154,7 @@ class Session:
             count=self.count,
             call_timeout_s=knobs.call_timeout_s,
             messages_per_s=knobs.messages_per_s,
+            forbids=self._forbids,
         )
         self._lately: dict[str, tuple[Any, datetime]] = {}
         self.open_alarms = set(record.alarms)
@@ -256,6 +259,13 @@ class Session:
             log.exception("a message of ours does not fit its schema")
         return None
 
+    def _forbids(self, repair: str) -> bool:
+        """Did a person say that this is not to be mended for stations of this model?"""
+        model = self.record.model_record
+        if model is None or not model.repairs:
+            return False
+        return quirks.is_forbidden(repair, quirks.forbidden(model.repairs))
+
     def count(self, name: str) -> None:
         self.counters[name] += 1
         REPAIRS.add(name)
@@ -299,11 +309,19 @@ class Session:
 
     def answered(self, action: str, payload: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """A person's call was answered: what it changes in our own picture."""
+        if action in REMOTE_STARTS and result.get("status") == "Accepted":
+            self.spawn(self._see_it_start(set(self.transactions.values())))
         if action in ("ClearChargingProfile", "SetChargingProfile"):
             self.keeper.forget_accepted()
             self.keeper.wake()
         if action == "ClearChargingProfile" and self.may_be_asked:
             self.spawn(self.keeper.install_fail_safe())  # it may have gone with the others
+
+    async def _see_it_start(self, running: set[str]) -> None:
+        """An accepted remote start that leads to no charge is counted (Q17); nothing is repeated by itself."""
+        await asyncio.sleep(STARTS_WITHIN_S)
+        if not set(self.transactions.values()) - running:
+            self.count("remote_start_in_vain")
 
     # ------------------------------------------------------------------ what the dialects hand on
 
@@ -327,6 +345,8 @@ class Session:
         self.clock.note_moment(report.moment, self.now())
         if report.moment.flag:
             self.count(report.moment.flag)
+        if self.clock.offset_s:
+            self.count("clock_offset")
         self.keeper.obedience.told_state(report.evse, report.status)
         pk = self._record.pk
         future = self._submit(partial(stations.status_changed, pk, report))
@@ -362,6 +382,8 @@ class Session:
             )
         except WriterFull:
             raise Refusal("internal", "the database is behind; try again later") from None
+        if outcome.repeated:
+            self.count("repeated_event")
         if outcome.evse is not None and outcome.evse_pk is not None:
             self.record.evses.setdefault(outcome.evse, outcome.evse_pk)
             self._follow(outcome, report)
@@ -508,6 +530,7 @@ class Session:
     def _get_ready(self) -> None:
         """Time passed, or the station spoke of something else than a boot: it has only reconnected."""
         if not self._ready:
+            self.count("no_boot")
             self._set_up(self.record.firmware_version, booted=False)
 
     def _set_up(self, firmware: str, *, booted: bool) -> None:

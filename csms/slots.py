@@ -70,6 +70,7 @@ class Slot:
     amps_at: datetime | None = None
     phases_seen: int | None = None  # the car was seen to use so many
     shared_over: int | None = None  # … and all the watts it was told went there
+    spacings: list[float] = field(default_factory=list)  # between its last meter values, in seconds
     schedule_at: float = -1e9
     overstays: int = 0  # values above the fail-safe after the end of a lease
     # Going on after a pause.

@@ -238,6 +238,8 @@ def _evse(view: View, place: Place, allocation: Allocation | None) -> dict[str, 
             "accepted_a": _round(accepted, 1),
             "measured_a": None if currents is None else round(max(currents), 2),
             "reason": share.reason if share is not None else (place.limit.reason if place.limit is not None else ""),
+            "state": place.limit.state if place.limit is not None else "",
+            "isolated": place.isolated,
         },
         "transaction": place.transaction.pk if place.transaction is not None else None,
     }

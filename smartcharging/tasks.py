@@ -19,6 +19,7 @@ from django.utils import timezone
 from csms import reports
 from csms.models import MeterSample, OcppMessage
 from csms.reported_models import MonitoringEvent
+from csms.obedience_models import Alarm, ToldLimit
 from meters import history
 from meters.models import Site
 from smartcharging import dispatch, fetch, forecasts, picture, quarters, wake
@@ -168,6 +169,8 @@ def tidy() -> None:
         (MonitoringEvent.objects.filter(received_at__lt=messages), messages),
         (MeterSample.objects.filter(at__lt=readings), readings),
         (AllocationRecord.objects.filter(at__lt=messages), messages),
+        (ToldLimit.objects.filter(at__lt=messages), messages),
+        (Alarm.objects.filter(ended_at__lt=messages), messages),
         (Plan.objects.filter(made_at__lt=now - KEEP_PLANS), now - KEEP_PLANS),
         (Forecast.objects.filter(issued_at__lt=now - KEEP_FORECASTS), now - KEEP_FORECASTS),
     ):

@@ -414,6 +414,19 @@ def test_an_unreachable_station_keeps_its_last_limit_until_its_lease_ends():
     assert leased.shares["lost"].reason == "unreachable"
 
 
+def test_a_station_that_follows_nothing_counts_at_its_maximum_and_the_others_share_the_rest():
+    world = worlds.one_board(40).with_car("tame", "grid")
+    wild = {"offered_a": 8.0, "offered_since": ago(300), "lease_until": ahead(100), "isolated_a": 32.0}
+
+    followed = allocate(world.with_car("wild", "grid", **{**wild, "isolated_a": None}))
+    isolated = allocate(world.with_car("wild", "grid", measured_a=(14.0, 14.0, 14.0), **wild))
+
+    assert followed.shares["tame"].limit_a > 8
+    assert isolated.shares["tame"].limit_a == 8
+    assert isolated.shares["wild"].limit_a <= 8
+    assert isolated.shares["wild"].reason == "ignores its limit"
+
+
 def test_an_unreachable_station_counts_at_its_fail_safe_if_that_is_more():
     world = worlds.one_board(32).with_car("here", "grid")
     world = world.with_car("lost", "grid", reachable=False, offered_a=0.0, lease_until=ahead(100), fail_safe_a=10.0)

@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, IdToken, WantedLimit
+from csms.obedience_models import StationModel
 from meters.measurement import Quality
 from meters.models import Device, Reading, Site
 from smartcharging import goals
@@ -555,3 +556,56 @@ def test_a_card_with_a_profile_is_planned_as_it_wants(world):
     assert (car.energy_wh, car.priority) == (25_000, 6)
     assert car.last_slot == 28  # 17:00 in Brussels is 16:00 UTC
     assert today.labels[car.label].goal.source == "tap"
+
+
+def test_an_isolated_place_counts_with_its_maximum_whatever_it_was_told(world):
+    world.car("CS-1", offered_a=8)
+    WantedLimit.objects.filter(evse=world.evse("CS-1")).update(isolated_at=world.now, state="not_followed")
+
+    isolated = session(world, "CS-1")
+
+    assert (isolated.isolated_a, isolated.offered_a) == (32, 8)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "falls_back_a"),
+    [
+        ({}, 6.0),
+        ({"honours_duration": False}, 20.0),
+        ({"kind": "Relative"}, 20.0),
+        ({"fail_safe": "refused"}, 32.0),
+        ({"fail_safe": [6.0, "A"]}, 6.0),
+    ],
+)
+def test_what_a_station_falls_back_on_is_what_is_proven(world, capabilities, falls_back_a):
+    world.car("CS-1", offered_a=20)
+    ChargingStation.objects.filter(identity="CS-1").update(capabilities=capabilities)
+
+    assert session(world, "CS-1").fail_safe_a == falls_back_a
+
+
+def test_what_is_known_of_the_model_counts_for_its_stations(world):
+    world.car("CS-1", offered_a=20)
+    ChargingStation.objects.filter(identity="CS-1").update(vendor="Ampère", model="Duo", firmware_version="3")
+    StationModel.objects.create(
+        vendor="Ampère",
+        model="Duo",
+        firmware="3",
+        capabilities={
+            "min_current_a": {"value": 8.0, "source": "set"},
+            "honours_duration": {"value": False, "source": "learned"},
+        },
+    )
+
+    known = session(world, "CS-1")
+
+    assert (known.min_a, known.fail_safe_a) == (8.0, 20.0)
+
+
+def test_two_operators_hands_each_narrow_the_same_place(world):
+    for by, amps in (("olivia", 12), ("oscar", 9)):
+        want_limit(world.evse("CS-1"), amps=amps, reason=f"by hand ({by})", lease_s=600, by=by)
+
+    hands = snapshot(world.site, datetime.now(UTC)).narrowings
+
+    assert sorted(n.limit_a for n in hands) == [9, 12]

@@ -146,6 +146,22 @@ def test_a_pause_tells_its_reason(client):
     assert "row 1 is at its limit on L2." in page(client, campus.driver)
 
 
+@pytest.mark.parametrize(
+    ("resume", "said"),
+    [
+        ("trying", "The station is asked to go on."),
+        ("asleep", "It sleeps since a pause"),
+        ("unplug", "Take the plug out and put it in again."),
+    ],
+)
+def test_a_car_that_does_not_come_back_after_a_pause_is_told_about(client, resume, said):
+    campus = world.campus()
+    world.connect(campus.evses[0])
+    world.live_power(campus, 0.0)
+    WantedLimit.objects.create(evse=campus.evses[0], wanted_a=16, reason="plan", resume=resume)
+    assert said in page(client, campus.driver)
+
+
 def test_a_station_that_is_away_is_told(client):
     assert "The station is not connected" in page(client, world.campus().driver)
 

@@ -76,6 +76,8 @@ class PictureLimitSerializer(serializers.Serializer[Any]):
     accepted_a = serializers.FloatField(allow_null=True)
     measured_a = serializers.FloatField(allow_null=True)
     reason = serializers.CharField(allow_blank=True)
+    state = serializers.CharField(allow_blank=True, required=False)
+    isolated = serializers.BooleanField(required=False, help_text=_("it follows no limit and counts with its maximum"))
 
 
 class PictureEVSESerializer(serializers.Serializer[Any]):

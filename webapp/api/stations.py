@@ -19,7 +19,7 @@ from rest_framework import generics, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from csms import bus, credentials
+from csms import bus, credentials, learning
 from csms.changes import announce
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit, validate_wiring, waiting_without_site
 from meters import live
@@ -39,6 +39,7 @@ class Now:
         evses = [e for s in stations for e in s.evses.all()]
         self._live = live.fetch(live.evse_source(e.pk) for e in evses)
         self._now = timezone.now()
+        self.capabilities: dict[int, dict[str, Any]] = learning.of_stations(stations)
 
     def measurement(self, evse: EVSE) -> Measurement | None:
         """The newest measurement of an EVSE, absent when it is older than three intervals: unknown is not zero."""
@@ -55,6 +56,10 @@ class LimitNowSerializer(serializers.Serializer[Any]):
     accepted_w = serializers.FloatField(allow_null=True)
     reason = serializers.CharField(allow_blank=True)
     state = serializers.CharField(allow_blank=True)
+    isolated_at = serializers.DateTimeField(
+        allow_null=True, help_text=_("since then it follows no limit and counts with its maximum")
+    )
+    asked = serializers.ListField(child=serializers.DictField(), help_text=_("who wants what now; the lowest counts"))
 
 
 class EVSENowSerializer(serializers.Serializer[Any]):
@@ -86,7 +91,7 @@ class StationSerializer(Strict, serializers.ModelSerializer[ChargingStation]):
         help_text=_("for basic authentication; empty: none is asked"),
     )
     wiring = PlainJSON(required=False)
-    capabilities = PlainJSON(read_only=True)
+    capabilities = serializers.SerializerMethodField(help_text=_("what counts: its own, else its model's"))
     max_a = Number(required=False, min_value=0, max_value=1000)
     min_a = Number(required=False, min_value=0, max_value=80)
     max_w = Number(required=False, min_value=0, max_value=10_000_000, allow_null=True)
@@ -142,6 +147,10 @@ class StationSerializer(Strict, serializers.ModelSerializer[ChargingStation]):
     @extend_schema_field(OpenApiTypes.BOOL)
     def get_connected(self, station: ChargingStation) -> bool:
         return station.identity in self.now.holders
+
+    @extend_schema_field(OpenApiTypes.OBJECT)
+    def get_capabilities(self, station: ChargingStation) -> dict[str, Any]:
+        return self.now.capabilities[station.pk]
 
     @extend_schema_field(EVSENowSerializer(many=True))
     def get_evses(self, station: ChargingStation) -> list[dict[str, Any]]:
@@ -225,6 +234,8 @@ def evse_now(evse: EVSE, measured: Measurement | None) -> dict[str, Any]:
             "accepted_w": wanted.accepted_w if wanted else None,
             "reason": wanted.reason if wanted else "",
             "state": wanted.state if wanted else "",
+            "isolated_at": _iso(wanted.isolated_at) if wanted else None,
+            "asked": wanted.asked if wanted else [],
         },
     }
 

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
+from webapp.api.alarms import Alarms
 from webapp.api.devices import Devices
 from webapp.api.goals import BulkGoals, Goals
 from webapp.api.grid import GridCommands
@@ -37,6 +38,7 @@ def nothing_here(request: Request, rest: str = "") -> Response:
 
 router = SimpleRouter()
 router.register("sites", Sites)
+router.register("alarms", Alarms)
 router.register("goals", Goals)
 router.register("transactions", Transactions)
 router.register("id-tokens", IdTokens)

@@ -97,6 +97,7 @@ class EvseCard:
     goal: ChargingGoal | None
     driver: str
     since: datetime | None
+    isolated: bool = False
 
     @property
     def tone(self) -> str:
@@ -104,6 +105,8 @@ class EvseCard:
         if not self.connected:
             return "away"
         if self.status in ("Faulted", "Unavailable") or self.iec_state in ("E", "F"):
+            return "bad"
+        if self.isolated:
             return "bad"
         if self.power_w is not None and self.power_w > 100:
             return "charging"
@@ -326,6 +329,7 @@ def _evse_card(evse: EVSE, now: dict[str, Any], transaction: Transaction | None,
         goal=getattr(transaction, "goal", None) if transaction else None,
         driver=who(transaction),
         since=transaction.started_at if transaction else evse.status_at,
+        isolated=bool(limit.get("isolated")),
     )
 
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
 from csms import bus
-from csms.models import EVSE, ChargingStation, IdToken, Transaction
+from csms.models import EVSE, ChargingStation, IdToken, Transaction, WantedLimit
 from meters import live
 from meters.measurement import Measurement
 from meters.models import Site
@@ -172,8 +172,18 @@ def _said(
             _("The station is not connected"),
             _("It goes on with its last or its safe current. Values may be old."),
         )
+    if limit is not None and limit.resume == WantedLimit.Resume.UNPLUG and not (power_w and power_w > CHARGING_W):
+        return (
+            "bad",
+            _("Charging does not go on after a pause"),
+            _("Take the plug out and put it in again. Your operator knows of it."),
+        )
     if power_w is not None and power_w > CHARGING_W:
         return "charging", _("Charging"), why
+    if limit is not None and limit.resume == WantedLimit.Resume.TRYING:
+        return "busy", _("Paused"), _("The station is asked to go on.")
+    if limit is not None and limit.resume == WantedLimit.Resume.ASLEEP:
+        return "busy", _("Your car asks for no power"), _("It sleeps since a pause; open it, or plug in again.")
     if state == EVSE.Status.SUSPENDED_EV:
         return "busy", _("Your car asks for no power"), _("It is full, or set to charge later.")
     if preview is not None and preview.starts_at is not None and preview.starts_at > timezone.now():
