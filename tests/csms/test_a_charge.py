@@ -19,10 +19,10 @@ from django.core.management import CommandError, call_command
 from csms import bus, calls
 from csms.bus import Want
 from csms.door import configured
-from csms.tls import context_of
 from csms.gateway import Gateway
 from csms.models import EVSE, ChargingStation, IdToken, MeterSample, Transaction, WantedLimit
 from csms.simulator import Car, SimulatedStation
+from csms.tls import context_of
 from meters import live
 from meters.models import Site
 from tests.csms.charge_point import basic, running, station

@@ -22,9 +22,9 @@ from csms.models import (
     StationVariable,
     Transaction,
 )
+from csms.obedience_models import StationModel
 from csms.vocabulary import moment
 from meters import live
-from csms.obedience_models import StationModel
 from meters.models import Site
 from tests.csms.charge_point import V16, V201, basic, running, station, written
 
