@@ -61,7 +61,7 @@ async def one_charge(station: Stubborn, evse: int = 1) -> None:
 # ---------------------------------------------------------------------- a storm of everything
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @BOTH
 async def test_no_charge_is_lost_or_doubled_however_bad_the_network(version: str, seed: int) -> None:
     await accepted()

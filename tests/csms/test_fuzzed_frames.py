@@ -25,9 +25,9 @@ from tests.faults import payloads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-FIRST, _, LAST = os.environ.get("FUZZ_SEEDS", "1:4").partition(":")
+FIRST, _, LAST = os.environ.get("FUZZ_SEEDS", "1:3").partition(":")
 SEEDS = range(int(FIRST), int(LAST))
-FRAMES = 250
+FRAMES = 200
 SAID = {V16: tuple(ocpp16.HANDLERS), V201: tuple(ocpp201.HANDLERS)}
 
 

@@ -418,7 +418,7 @@ async def test_r28_a_station_that_changes_its_version_keeps_its_charge_and_mixes
             "triggerReason": "StopAuthorized",
             "seqNo": 9,
             "transactionInfo": {"transactionId": str(tid)},
-            "meterValue": [{"timestamp": iso(), "sampledValue": [{"value": 2500, "context": "Transaction.End"}]}],
+            "meterValue": [{"timestamp": iso(), "sampledValue": [{"value": 1800, "context": "Transaction.End"}]}],
         }
         await new.call("TransactionEvent", event)
         again = await independent(playing, gateway.port, "RPC é/1", [V16], reconnect=False)
@@ -428,7 +428,7 @@ async def test_r28_a_station_that_changes_its_version_keeps_its_charge_and_mixes
         await written(gateway)
         assert playing.objections() == []
     transaction = await Transaction.objects.aget(station=row)
-    assert (transaction.energy_wh, transaction.open) == (1500, False)
+    assert (transaction.energy_wh, transaction.open) == (800, False)
 
 
 async def test_r9_it_comes_back_by_itself_after_a_cut_and_its_charge_goes_on(playing: Node) -> None:

@@ -33,7 +33,7 @@ from tests.csms.test_profiles import some_profile
 from tests.faults.payloads import actions, payload
 from tests.independent.client import needed, node
 
-EXAMPLES = 8
+EXAMPLES = 5
 MESSAGES = [(version, action) for version in (V16, V201) for action in actions(version)]
 EACH = pytest.mark.parametrize(("version", "action"), MESSAGES, ids=lambda word: str(word))
 
