@@ -65,7 +65,7 @@ def _rounds(world: World) -> list[float]:
 
 
 async def _echo(url: str) -> float:
-    async with websockets.connect(url, proxy=None, compression=None) as socket:
+    async with websockets.connect(url, proxy=None, compression=None, subprotocols=["ocpp1.6"]) as socket:
         trips = []
         for _ in range(300):
             began = time.perf_counter()

@@ -132,6 +132,7 @@ class Plaza:
         post.outlet.charge = Charge(f"{key}-{post.charges}", "card", "ISO14443", self.now, post.outlet.energy_wh)
         post.charges += 1
         post.arrived_at, post.asks_nothing_since = self.now, None
+        post.measured = (self.now, _every(0.0))  # a charge begins with a report
         for name, value in facts.items():
             setattr(post, name, value)
 

@@ -227,13 +227,17 @@ class _Sharing:
             self._fill(np.where(cars, np.maximum(np.minimum(top, self.fleet.keeps_a), self.value), self.value))
 
     def leave_unused(self) -> None:
-        """What nobody makes use of is left to those who have it: they get no more of it, and no message for it."""
+        """What nobody is known to make use of goes to those who may; then it is left to those who have it already: who
+        leaves it unused gets no more of it, and no message for it."""
         fleet = self.fleet
-        has = np.nan_to_num(fleet.offered_a, nan=0.0)
         most = np.where(self.spare_allowed, self.cap, self.plan)
-        cars = self.on & fleet.lends & ~self.squeezed & (np.minimum(most, has) > self.value)
-        if cars.any():
-            self._fill(np.where(cars, np.minimum(most, has), self.value))
+        cars = self.on & ~self.squeezed & ~self.only_surplus
+        for some, top in (
+            (cars & ~fleet.lends, most),
+            (cars & fleet.lends, np.minimum(most, np.nan_to_num(fleet.offered_a))),
+        ):
+            if (some & (top > self.value)).any():
+                self._fill(np.where(some, np.maximum(top, self.value), self.value))
         self._round()
 
     def share_surplus(self) -> None:

@@ -30,10 +30,10 @@ from smartcharging.engine.rules import Rules
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-ARRIVED, DRAWS, SLACK_SINCE, SLACK, SEEN, DELIVERED, SQUEEZED, SWITCHES, WAS_ON, LEFT = range(10)
+ARRIVED, DRAWS, ABOVE_SINCE, DREW, SEEN, LEFT, DELIVERED, SQUEEZED, SWITCHES, WAS_ON = range(10)
 WIDTH = 10
-_NEWCOMER = (math.nan, math.nan, math.nan, 0.0, math.nan, 0.0, math.nan, 0.0, 0.0, 0.0)
-_UNKNOWN = (math.nan, math.nan, math.nan, 0.0, math.nan, math.nan, math.nan, 0.0, math.nan, 0.0)
+_NEWCOMER = (math.nan, math.nan, math.nan, math.nan, math.nan, 0.0, 0.0, math.nan, 0.0, 0.0)
+_UNKNOWN = (math.nan, math.nan, math.nan, math.nan, math.nan, 0.0, math.nan, math.nan, 0.0, math.nan)
 
 
 def _empty() -> Floats:
@@ -86,7 +86,9 @@ def rows_of(carried: Carried | None, keys: tuple[str, ...], arrived: Floats) -> 
         place = {key: i for i, key in enumerate(carried.keys)}
         known = np.vstack((carried.cars, _NEWCOMER))
         rows = known[[place.get(key, -1) for key in keys]]
-    other_car = ~((rows[:, ARRIVED] == arrived) | (np.isnan(rows[:, ARRIVED]) & np.isnan(arrived)))
+    with np.errstate(invalid="ignore"):
+        same = np.abs(rows[:, ARRIVED] - arrived) < 0.5
+    other_car = ~(same | (np.isnan(rows[:, ARRIVED]) & np.isnan(arrived)))
     if carried is not None and other_car.any():
         rows[other_car] = _NEWCOMER
     rows[:, ARRIVED] = arrived
@@ -109,37 +111,30 @@ def observe(
     `offered_a` holds since `since`, `before_a` held before; `doubt` is the share of a measurement that is uncertain.
     """
     rows = rows.copy()
-    known = ~np.isnan(current_a) & ~np.isnan(offered_a)
-    news = known & ~(at <= rows[:, SEEN])
+    since = np.fmax(np.where(np.isnan(since), -np.inf, since), rows[:, ARRIVED])  # a limit before that was another's
     never = np.isnan(rows[:, SEEN])
-    since = np.where(np.isnan(since), -np.inf, since)
-    # A measurement from before the last change, or from a moment after it, says how the car stood to both limits.
-    early = at < since + rules.react_s
-    limit = np.where(early, np.fmin(offered_a, before_a), offered_a)
-    limit = np.where(at < since, before_a, limit)
+    # Since when the limit has been higher than what it was last seen to take. Of who was not seen yet: as it stands.
+    above = offered_a * (1 - doubt) - rules.lend_a > np.nan_to_num(rows[:, DREW])
+    begins = above & (np.isnan(rows[:, ABOVE_SINCE]) | never)
+    rows[begins, ABOVE_SINCE] = np.fmax(since, rows[:, SEEN])[begins]
+    rows[~above, ABOVE_SINCE] = np.nan
 
+    news = ~np.isnan(current_a) & ~(at <= rows[:, SEEN] + 0.01)
+    # A measurement from before the last change, or from a moment after it, says how the car stood to both limits.
+    limit = np.where(at < since + rules.react_s, np.fmin(offered_a, before_a), offered_a)
+    limit = np.where(at < since, before_a, limit)
+    slack = news & (current_a < limit * (1 - doubt) - rules.lend_a)
+    climbs = news & ~never & (current_a > rows[:, DREW] + rules.wake_a)
+    had_s = np.nan_to_num(at - rows[:, ABOVE_SINCE], nan=0.0)
+    shown = slack & ~climbs & (had_s >= rules.settle_s)
     more = news & (current_a > rows[:, DRAWS] * (1 + doubt) + rules.wake_a)
     rows[more, DRAWS] = np.nan
-    rose = (offered_a > before_a) & ~more
-    settled = at >= since + np.where(rose | np.isnan(before_a), rules.grace_s, 0.0)
-    slack = news & (current_a < limit * (1 - doubt) - rules.lend_a)
-    rows[news & ~slack, SLACK_SINCE] = np.nan
-    rows[news, LEFT] = slack[news]
+    rows[shown, DRAWS] = np.fmax(current_a, rows[:, DREW])[shown]
+    rows[news, LEFT] = (slack & (climbs | (had_s >= rules.react_s)))[news]
+    rows[climbs, ABOVE_SINCE] = at[climbs]
+    rows[news & ~slack, ABOVE_SINCE] = np.nan
+    rows[news, DREW], rows[news, SEEN] = current_a[news], at[news]
 
-    slack &= settled
-    first = slack & np.isnan(rows[:, SLACK_SINCE])
-    climbs = slack & ~first & (current_a > rows[:, SLACK] + rules.wake_a)
-    begins = first | climbs
-    # Nothing is remembered of it, but its limit has stood for long enough: it had the time.
-    long_ago = first & never & (at - since >= rules.grace_s + rules.settle_s)
-    rows[begins, SLACK_SINCE] = np.where(long_ago, since + rules.grace_s, at)[begins]
-    rows[begins, SLACK] = current_a[begins]
-    rows[slack, SLACK] = np.maximum(rows[slack, SLACK], current_a[slack])
-    shown = slack & (at - rows[:, SLACK_SINCE] >= rules.settle_s)
-    rows[shown, DRAWS] = rows[shown, SLACK]
-    rows[shown, SLACK_SINCE], rows[shown, SLACK] = at[shown], current_a[shown]
-
-    rows[news, SEEN] = at[news]
     # What reports no current is taken to charge when it had a minute for it.
     silent = np.isnan(current_a) & (offered_a > 0) & (now - since >= rules.unsure_s)
     rows[(news & (current_a >= rules.wake_a)) | silent, DELIVERED] = 1.0

@@ -192,7 +192,7 @@ class Fleet:
             awaited_s = np.minimum(changed_s, np.nan_to_num(here_s, nan=np.inf))
             # Who left something of the limit he had is not on his way to a higher one.
             leaves = memory[:, carried.LEFT] > 0
-            unsure = np.where(known, (age_s > changed_s - rules.follow_s) & ~leaves, wants & reachable)
+            unsure = np.where(known, (age_s > awaited_s - rules.follow_s) & ~leaves, wants & reachable)
             unsure = unsure & (awaited_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
 
@@ -205,8 +205,9 @@ class Fleet:
             delivered = memory[:, carried.DELIVERED] != 0.0
             fresh_pause = fresh_pause & delivered
             paused = delivered & (fact["off_since"] < np.nan_to_num(here_s, nan=np.inf))
-            keeps, lends = _keeps(memory, np.where(known, most, np.inf), offered, doubt, rules)
-        cap, cap_reason = _caps(sessions, station, uses[:, SUM], limits)
+            cap, cap_reason = _caps(sessions, station, uses[:, SUM], limits)
+            min_a = np.maximum(fact["min_a"], 0.0)
+            keeps, lends = _keeps(memory, offered, min_a, cap, awaited_s <= rules.unsure_s, doubt, rules)
         planned = fact["planned_w"] if snapshot.plan_valid else np.full(len(sessions), np.nan)
         by_key = np.empty(len(sessions))
         by_key[sorted(range(len(sessions)), key=lambda i: keys[i])] = np.arange(len(sessions))
@@ -214,7 +215,6 @@ class Fleet:
         # As `priorities.urgency` has it; the last key sorts first.
         came = np.nan_to_num(-here_s, nan=np.inf)
         order = np.lexsort((by_key, came, slack, ~fresh_start, ~must, -priority))
-        min_a = np.maximum(fact["min_a"], 0.0)
         return cls(
             sessions=sessions,
             keys=keys,
@@ -303,16 +303,22 @@ def _uses(snapshot: Snapshot, phases: Flags, surely: Floats, dc: Flags, supply: 
     return spread(phases.astype(float)), spread
 
 
-def _keeps(memory: Floats, drawn_a: Floats, offered_a: Floats, doubt: Floats, rules: Rules) -> tuple[Floats, Flags]:
+def _keeps(
+    memory: Floats, offered_a: Floats, min_a: Floats, cap_a: Floats, awaited: Flags, doubt: Floats, rules: Rules
+) -> tuple[Floats, Flags]:
     """What each car makes use of, and whether it has shown that this is less than it has.
 
     A car that has not used its limit for long enough is known by the most it took, and keeps a little more by which
-    it shows when that changes. One of which this is only beginning to show keeps what it has, and gets no more.
+    it shows when that changes. One of which this is only beginning to show keeps what it has, and gets no more. Of any
+    other it is believed that it can use one step more than it was seen to use; nothing is believed of a car whose
+    station tells no currents.
     """
-    draws = memory[:, carried.DRAWS]
+    draws, drew = memory[:, carried.DRAWS], memory[:, carried.DREW]
     shown = ~np.isnan(draws)
-    idle = ~shown & (memory[:, carried.LEFT] > 0) & (drawn_a < offered_a * (1.0 - doubt) - rules.lend_a)
-    keeps = np.where(shown, (draws + rules.lend_a) / (1.0 - doubt), np.where(idle, offered_a, np.inf))
+    idle = ~shown & (memory[:, carried.LEFT] > 0) & (drew < offered_a * (1.0 - doubt) - rules.lend_a)
+    seen = np.where(np.isnan(drew), np.where(awaited, 0.0, np.inf), drew)
+    next_a = np.maximum(seen, min_a) + np.maximum(rules.ramp_a, rules.ramp_share * cap_a)
+    keeps = np.where(shown, (draws + rules.lend_a) / (1.0 - doubt), np.where(idle, offered_a, next_a))
     return np.where(np.isnan(keeps), np.inf, keeps), shown | idle
 
 

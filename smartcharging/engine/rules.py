@@ -24,8 +24,7 @@ class Rules:
     ignore_s: float = 30.0  # a car that draws more than its limit for longer than this does not follow it
     ignore_dc_s: float = 60.0
     ignore_a: float = 1.0  # … by more than this
-    grace_s: float = 10.0  # after a rise, before it counts that a car does not use it
-    settle_s: float = 20.0  # a car that uses less than it has for this long has shown the most it takes
+    settle_s: float = 30.0  # a car that uses less than it has for this long has shown the most it takes
     lend_a: float = 1.5  # what it keeps beyond that, by which it shows that it wants more
     wake_a: float = 1.0  # a car that takes this much more than it was known to take is hungry again
     calm_s: float = 8.0  # time constant with which the peak of other load is forgotten

@@ -478,7 +478,7 @@ def test_a_car_that_does_not_use_its_share_leaves_it_to_others():
     assert allocate(down).shares["hungry"].limit_a == 24  # one step of the ramp
     awake = down.with_changed("slow", measured_a=(9.5, 9.5, 9.5), measured_at=ahead(1)).but(now=ahead(1))
     awake = awake.with_changed("hungry", offered_a=29.6, measured_a=(29.6,) * 3, measured_at=ahead(1))
-    assert allocate(awake).shares["hungry"].limit_a == 20
+    assert allocate(awake).shares["hungry"].limit_a == 22.5  # room for one step of the one that woke up
 
 
 def test_what_nobody_else_needs_is_not_taken_from_a_slow_car():

@@ -81,7 +81,7 @@ def test_current_that_a_small_car_cannot_take_reaches_its_hungry_neighbours():
     assert plaza.limit_a("R1-A") <= 16 + 8
     plaza.live(30)
     assert plaza.limit_a("R1-A") <= 18
-    assert max(plaza.current_a(0)) > 62 - 4.5
+    assert max(plaza.current_a(0)) > 62 - 6
     assert plaza.above_limit() == []
 
 
