@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 
 import pytest
 from celery import current_app
@@ -243,10 +244,14 @@ def test_everything_the_clock_rings_exists_expires_and_has_its_queue():
         "fetch_weather",
         "learn",
         "tidy",
+        "keep_local_lists",
+        "keep_reservations",
+        "advance_rollouts",
+        "keep_logs",
     }
     for entry in schedule.values():
-        name = entry["task"].rpartition(".")[2]
-        assert hasattr(tasks, name)
+        room, _, name = entry["task"].rpartition(".")
+        assert hasattr(import_module(room), name)
         assert entry["options"]["expires"] > 0
         assert entry["options"]["queue"] == ("control" if name == "balance_all" else "slow")
 
