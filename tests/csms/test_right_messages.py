@@ -13,11 +13,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 from hypothesis import given, settings
 from ocpp.charge_point import camel_to_snake_case
 
-from csms.models import ChargingStation, IdToken
 from csms.ocpp16 import codec as codec16
 from csms.ocpp16 import station as ocpp16
 from csms.ocpp201 import codec as codec201
@@ -26,8 +24,6 @@ from csms.profiles import ChargingProfile, Purpose
 from csms.rpc import Connection
 from csms.schemas import V16, V201, dialect
 from csms.simulator import station16, station201
-from meters.models import Site
-from tests.csms.charge_point import running, station, written
 from tests.csms.test_frames import Wire
 from tests.csms.test_profiles import some_profile
 from tests.faults.payloads import actions, payload
@@ -104,31 +100,6 @@ async def test_the_independent_station_finds_them_right_too() -> None:
     objections = [(p[0], p[1], v) for p, v in zip(payloads, verdicts, strict=False) if v is not None]
     assert objections == []
     assert all(verdicts[-len(wrong) :])
-
-
-@sync_to_async
-def accepted() -> ChargingStation:
-    site = Site.objects.create(name="Campus")
-    IdToken.objects.create(site=site, value="04A1B2C3")
-    row: ChargingStation = ChargingStation.objects.create(identity="CS-1", site=site, admission="accepted", quiet=True)
-    return row
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("version", [V16, V201])
-async def test_what_a_station_rightly_says_is_answered_rightly(version: str) -> None:
-    """Through handler, codec and database: whatever a schema allows has an answer that its schema allows."""
-    await accepted()
-    handlers = (ocpp16 if version == V16 else ocpp201).HANDLERS
-    async with running(messages_per_s=1e6) as gateway, station(gateway, version=version) as bare:
-        for action in handlers:
-            for said in examples(version, action, "request"):
-                answer = await bare.call(action, said)
-                assert answer[0] == 3, (action, said, answer)
-                assert dialect(version).results[action].is_valid(answer[2]), (action, answer)
-        await written(gateway)
-        counters = gateway.sessions["CS-1"].counters
-        assert not {"malformed_frame", "refused_message", "extra_field"} & counters.keys(), counters
 
 
 # ---------------------------------------------------------------------- charging profiles
