@@ -214,7 +214,9 @@ def test_an_unknown_station_is_accepted_onto_a_site(office, django_capture_on_co
 
     unknown.refresh_from_db()
     assert (unknown.admission, unknown.site) == ("accepted", office.site)
-    assert said == ["WHO is accepted."]
+    assert said[0] == "WHO is accepted."
+    assert "It has no password" in said[1]
+    assert "It hangs on no circuit yet" in said[2]
     assert unknown.history.first().history_user == office.cast["superuser"]
 
 
