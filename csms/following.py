@@ -33,7 +33,6 @@ class Patience:
     above: int = 2  # so many values above the limit in a row are no accident
     below: int = 2  # so many below it, while the car charges, and a station that did not follow does again
     tries: int = 8  # rungs a station that does not follow is taken down before it is isolated
-    again_s: float = 300.0  # an isolated one is told in the best way again this often
     resume_s: float = 60.0  # after a pause a car has come back by then
     resume_tries: int = 3
     schedule_after_s: float = 2.0  # after accepting, a station has worked out its schedule

@@ -117,8 +117,14 @@ def _learnt(found: Sequence[Rung], known: Mapping[str, Any], transaction: bool) 
     )
 
 
-def lesson(rung: Rung, known: Mapping[str, Any], *, transaction: bool, dc: bool) -> dict[str, Any]:
-    """What a rung that works teaches of the model. Only what differs from the standard's way is worth keeping."""
+def lesson(
+    rung: Rung, known: Mapping[str, Any], *, transaction: bool, dc: bool, failed: Sequence[Rung] = ()
+) -> dict[str, Any]:
+    """What a rung that works teaches of the model, after those that `failed`.
+
+    Only what differs from the standard's way is worth keeping. A level is only too high when it was tried: what the
+    station tells of itself may have come in between.
+    """
     first = Purpose.TX if transaction else Purpose.TX_DEFAULT
     more: dict[str, Any] = {
         "purpose" if transaction else "idle_purpose": None if rung.purpose is first else str(rung.purpose),
@@ -126,7 +132,7 @@ def lesson(rung: Rung, known: Mapping[str, Any], *, transaction: bool, dc: bool)
     }
     if transaction:
         more["kind"] = str(rung.kind) if rung.kind is Kind.RELATIVE else None
-        if rung.purpose is Purpose.TX and rung.level < int(known.get("max_stack_level") or 0):
+        if rung.purpose is Purpose.TX and any(f.purpose is rung.purpose and f.level > rung.level for f in failed):
             more["max_stack_level"] = rung.level
     if rung.unit is not unit_of({}, dc):
         more["rate_unit"] = str(rung.unit)

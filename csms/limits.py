@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -273,7 +274,7 @@ class Keeper:
         if slot.refused == (wanted, transaction_id):
             return None
         patience = max(0.0, slot.not_before - mono)
-        if not want.urgent:
+        if not want.urgent and len(slot.wants) > 1:
             patience = max(patience, slot.changed_at + TOGETHER_S - mono)
         accepted = slot.accepted
         if accepted is None or accepted.transaction_id != transaction_id:
@@ -311,6 +312,7 @@ class Keeper:
         slot.sent_at = self._mono()
         self.note(slot, **({} if self._settled(slot, want) else {"state": STATE.SENT}))
         detail = ""
+        failed: list[Rung] = []
         try:
             for rung in self.ladder(slot, want, transaction_id is not None):
                 now = self._session.now()
@@ -320,10 +322,11 @@ class Keeper:
                 if status == "Accepted":
                     if rung.purpose is Purpose.TX_DEFAULT:
                         self._covered(slot, want)
-                    self._remember(slot, rung, transaction_id is not None)
+                    self._remember(slot, rung, transaction_id is not None, failed)
                     until = now + timedelta(seconds=self._session.knobs.lease_s)
                     self._took(slot, want, until, transaction_id, steps, rung)
                     return
+                failed.append(rung)
                 detail = detail or status
         except GaveWay:
             slot.accepted = None
@@ -403,15 +406,15 @@ class Keeper:
         """A want in amps per phase, to compare wants with each other and with the meter."""
         return value_of(want) if want.limit_a is not None else value_of(want) / (NOMINAL_V * self.wired)
 
-    def _remember(self, slot: Slot, rung: Rung, transaction: bool) -> None:
+    def _remember(self, slot: Slot, rung: Rung, transaction: bool, failed: Sequence[Rung]) -> None:
         slot.rung = rung
         if slot.ignored or slot.isolated:
             return  # that it accepts this one too proves nothing; its meter will
-        self.learn_rung(rung, transaction)
+        self.learn_rung(rung, transaction, failed)
 
-    def learn_rung(self, rung: Rung, transaction: bool) -> None:
-        record = self._session.record
-        self._session.learn(**lesson(rung, self._session.known, transaction=transaction, dc=record.dc))
+    def learn_rung(self, rung: Rung, transaction: bool, failed: Sequence[Rung]) -> None:
+        dc = self._session.record.dc
+        self._session.learn(**lesson(rung, self._session.known, transaction=transaction, dc=dc, failed=failed))
 
     def _profile(
         self, rung: Rung, slot: Slot, want: Want, transaction_id: str | None, now: datetime

@@ -171,7 +171,7 @@ class Obedience:
                 self._session.post(partial(alarms.follows_again, pk, self._session.now()))
             log.info("%s: EVSE %s follows its limit again", self._session.identity, slot.number)
         if proven and slot.ignored and slot.rung is not None:
-            self._keeper.learn_rung(slot.rung, True)
+            self._keeper.learn_rung(slot.rung, True, slot.ignored)
             if slot.low:
                 self._session.learn(zero_method="low")
         if slot.state == STATE.MEASURED or slot.state in (STATE.SENT, STATE.WANTED):

@@ -22,7 +22,7 @@ from csms.simulator.temper import Temper
 from meters.models import Site
 from tests.csms.charge_point import running
 
-QUICK = Patience(follow_s=0.4, follow_dc_s=0.4, resume_s=0.5, schedule_after_s=0.05, duration_s=0.2, again_s=1.0)
+QUICK = Patience(follow_s=0.3, follow_dc_s=0.3, resume_s=0.4, schedule_after_s=0.05, duration_s=0.2, tries=5)
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Place:
         return [b for b in bodies if b.get("stackLevel") or b["chargingProfilePurpose"] == "TxProfile"]
 
 
-async def until(question: Callable[[], Any], timeout_s: float = 8) -> Any:
+async def until(question: Callable[[], Any], timeout_s: float = 20) -> Any:
     async with asyncio.timeout(timeout_s):
         while True:
             if answer := await sync_to_async(question)():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import connections
 
 from csms import quirks
 from csms.capabilities import CATALOGUE, read
@@ -70,7 +73,15 @@ def test_a_capability_that_cannot_be_names_itself(name: str, value: Any) -> None
         read(name, value)
 
 
+@pytest.fixture
+async def connections_given_back() -> AsyncIterator[None]:
+    """The thread in which a test asks the database keeps its connection; PostgreSQL cannot drop one in use."""
+    yield
+    await sync_to_async(connections.close_all)()
+
+
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("connections_given_back")
 async def test_a_repair_that_is_forbidden_for_a_model_is_refused_in_the_standards_way() -> None:
     site = await Site.objects.acreate(name="Campus")
     row = await ChargingStation.objects.acreate(identity="CS-1", site=site, admission="accepted")
