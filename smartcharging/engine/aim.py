@@ -6,13 +6,12 @@ Above the minimum the share is weighted max-min, per phase, on the whole tree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from smartcharging.engine import carried
-from smartcharging.engine.filling import EPS, fill
+from smartcharging.engine.filling import EPS, fill, least_of
 from smartcharging.engine.fleet import APART, STATION_MAXIMUM, Fleet
 from smartcharging.engine.limits import SUM, Rank, paused, paused_at_station, phase_of
 from smartcharging.engine.priorities import Flags
@@ -352,34 +351,44 @@ class _Sharing:
 
     def answer(self) -> Aim:
         fleet, value = self.fleet, self.value
-        binding = _RowsOf(fleet, {(int(n), int(c)): 0.0 for n, c in np.argwhere(self.full)})
         coarse = fleet.step_a + 1e-6
-        at_cap = (value > self.cap - coarse).tolist()
-        at_plan = (~self.spare_allowed & (self.plan > 0) & (value > self.plan - coarse)).tolist()
-        kept = (self.on & ~self.spare_allowed & (self.plan <= 0) & ~self.only_surplus).tolist()
-        content = (fleet.lends & (value > fleet.keeps_a - coarse)).tolist()
-        for i in np.flatnonzero(self.on).tolist():
-            if self.reasons[i]:
-                continue
-            if at_plan[i]:
-                self.reasons[i] = "plan"
-            elif at_cap[i]:
-                self.reasons[i] = self.cap_reason[i]
-            elif kept[i]:
-                self.reasons[i] = "minimum time on" if fleet.fresh_start[i] else "switched enough"
-            else:
-                self.reasons[i] = self._binding(i, [row for row, _ in binding.of(i)], content[i])
+        silent = self.on & np.array([not reason for reason in self.reasons], dtype=bool)
+        at_plan = silent & ~self.spare_allowed & (self.plan > 0) & (value > self.plan - coarse)
+        at_cap = silent & ~at_plan & (value > self.cap - coarse)
+        kept = silent & ~at_plan & ~at_cap & ~self.spare_allowed & (self.plan <= 0) & ~self.only_surplus
+        content = silent & ~at_plan & ~at_cap & ~kept & fleet.lends & (value > fleet.keeps_a - coarse)
+        self._say(at_plan, "plan")
+        for i in np.flatnonzero(at_cap).tolist():
+            self.reasons[i] = self.cap_reason[i]
+        self._say(kept & fleet.fresh_start, "minimum time on")
+        self._say(kept & ~fleet.fresh_start, "switched enough")
+        self._say(content, "uses less")
+        self._say_binding(silent & ~at_plan & ~at_cap & ~kept & ~content)
         return Aim(value, self.cap, self.led, self.reasons, self.places, self.squeezed)
 
-    def _binding(self, car: int, rows: Sequence[tuple[int, int]], content: bool) -> str:
-        if content:
-            return "uses less"
-        if not rows:
-            return "plan"
-        left = self.left
-        _, k, reason = min((int(left.ranks[n, c]), k, left.reasons[n][c]) for k, (n, c) in enumerate(rows))
-        self.places[car] = rows[k]
-        return reason
+    def _say_binding(self, cars: Flags) -> None:
+        """Where each is held back: of the full places on its way up the one of the first rank, then the nearest."""
+        fleet, tree, width = self.fleet, self.fleet.tree, self.fleet.columns
+        which = np.flatnonzero(cars)
+        if not which.size:
+            return
+        far = (tree.depth.max() - tree.depth)[:, None] * width + np.arange(width)
+        span = (int(tree.depth.max()) + 1) * width
+        code = np.where(self.full, self.left.ranks * span + far, np.inf)
+        least = least_of(np.where(fleet.uses[which] > 0, tree.least_above(code)[tree.at[which]], np.inf))
+        full = np.isfinite(least)
+        self._say(np.isin(np.arange(len(fleet)), which[~full]), "plan")
+        which, leaves = which[full], tree.at[which[full]]
+        deepest = int(tree.depth.max())
+        known, cars_of = np.unique((leaves, least[full].astype(np.int64) % span), axis=1, return_inverse=True)
+        found: list[tuple[int, int]] = []
+        for leaf, spot in known.T.tolist():
+            above, column = divmod(spot, width)
+            path = tree.path(leaf)
+            found.append((path[above - (deepest + 1 - len(path))], column))
+        for i, k in zip(which.tolist(), cars_of.ravel().tolist(), strict=True):
+            self.places[i] = place = found[k]
+            self.reasons[i] = self.left.reasons[place[0]][place[1]]
 
 
 def where(snapshot: Snapshot, fleet: Fleet, place: tuple[int, int] | None) -> tuple[str, str]:

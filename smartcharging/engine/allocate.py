@@ -16,7 +16,6 @@ So a limit is only ever exceeded by load that is not ours; then everybody below 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -155,13 +154,12 @@ def _shares(
     per_a = power_weight(3, snapshot.grid.supply) * NOMINAL_V
     for i in np.flatnonzero(fleet.dc).tolist():
         watts[i] = float(math.floor(now_a[i] * per_a + 1e-6))
-    found = zip(fleet.keys, now_a.tolist(), watts, reasons, urgent.tolist(), strict=True)
-    shares = {row[0]: Share(*row) for row in found}
+    circuits, phases = [""] * len(fleet), [""] * len(fleet)
+    names = {place: where(snapshot, fleet, place) for place in set(target.places.values())}
     for i, place in target.places.items():
-        key = fleet.keys[i]
-        circuit, phase = where(snapshot, fleet, place)
-        shares[key] = replace(shares[key], circuit=circuit, phase=phase)
-    return shares
+        circuits[i], phases[i] = names[place]
+    found = zip(fleet.keys, now_a.tolist(), watts, reasons, urgent.tolist(), circuits, phases, strict=True)
+    return dict(zip(fleet.keys, map(Share._make, found), strict=True))
 
 
 def _per_node(table: Floats, count: int) -> dict[int, Phases]:

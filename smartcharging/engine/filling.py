@@ -22,32 +22,44 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
     All bottlenecks that do not depend on another one are closed in the same round, so the number of rounds is
     bounded by the depth of the dependencies and not by the number of circuits.
     """
-    cap = np.maximum(cap, low)
-    left = room - tree.sums((cap - low)[:, None] * uses)
-    touched = tree.sums(((cap - low) > EPS)[:, None] * uses) > 0
-    if np.all((left >= -EPS) | ~touched):
-        return cap, left  # there is enough for all
-
     value = low.copy()
+    live = np.flatnonzero(cap > low + EPS)
+    if not live.size:
+        return value, room
+    some, used = tree.among(live), uses[live]
+    gap = (cap - low)[live]
+    left = room - some.sums(gap[:, None] * used)
+    if np.all((left >= -EPS) | (some.sums(used) <= 0)):
+        value[live] = cap[live]
+        return value, left  # there is enough for all
+
     room = room.copy()
-    live = cap > low + EPS
-    cap_level = np.where(live, (cap - low) / weight, np.inf)
-    used = uses > 0
-    while live.any():
-        demand = tree.sums(np.where(live, weight, 0.0)[:, None] * uses)
+    heavy = weight[live]
+    while live.size:
+        apart = np.where(used > 0, 0.0, np.inf)  # a column that a car does not use never stops it
+        demand = some.sums(heavy[:, None] * used)
         wanted = demand > EPS
         level = np.where(wanted, np.maximum(room, 0.0) / np.where(wanted, demand, 1.0), np.inf)
-        reach = np.where(used, tree.least_above(level)[tree.at], np.inf).min(axis=1)
-        mine = np.minimum(reach, cap_level)
+        reach = least_of(some.least_above(level)[some.at] + apart)
+        mine = np.minimum(reach, gap / heavy)
         # A level can only grow as others drop out: a cap below it is certain to be reached …
-        capped = live & (cap_level <= reach)
+        capped = gap <= reach * heavy
         # … and a row is full once every car on it can climb at least as high as the row allows.
-        climb = tree.least_below(np.where(live[:, None] & used, mine[:, None], np.inf))
-        full = wanted & (level <= climb + EPS)
-        under_full = np.where(used, tree.least_above(np.where(full, -1.0, 0.0))[tree.at], 0.0).min(axis=1) < 0
-        done = capped | (live & under_full)
-        gain = np.where(done, np.where(capped, cap - low, weight * mine), 0.0)
-        value += gain
-        room -= tree.sums(gain[:, None] * uses)
-        live &= ~done
+        full = wanted & (level <= some.least_below(mine[:, None] + apart) + EPS)
+        under_full = least_of(some.least_above(np.where(full, -1.0, 0.0))[some.at] + apart) < 0
+        done = capped | under_full
+        gain = np.where(capped, gap, heavy * mine)[done]
+        stopped = np.flatnonzero(done)
+        value[live[stopped]] += gain
+        room -= some.among(stopped).sums(gain[:, None] * used[stopped])
+        stays = np.flatnonzero(~done)
+        live, used, gap, heavy, some = live[stays], used[stays], gap[stays], heavy[stays], some.among(stays)
     return value, room
+
+
+def least_of(table: Floats) -> Floats:
+    """The smallest of each row; quicker than `min(axis=1)` for a handful of columns."""
+    least = table[:, 0]
+    for column in range(1, table.shape[1]):
+        least = np.minimum(least, table[:, column])
+    return least

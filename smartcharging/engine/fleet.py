@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from operator import attrgetter
 
@@ -49,7 +49,6 @@ _MOMENTS = (
 _FLAGS = ("dc", "wants", "reachable")
 _OTHERS = ("phases", "measured_a", "mode", "group", "group_max_a")
 _FIELDS = (*_NUMBERS, *_MOMENTS, *_FLAGS, *_OTHERS)
-_read = attrgetter(*_FIELDS)
 _UNKNOWN = (np.nan, np.nan, np.nan)
 
 
@@ -106,6 +105,11 @@ class Fleet:
         return list(zip(self.tree.at.tolist(), map(tuple, self.uses.tolist()), strict=True))
 
     @cached_property
+    def leaves(self) -> list[int]:
+        found: list[int] = self.tree.at.tolist()
+        return found
+
+    @cached_property
     def ordered(self) -> list[int]:
         found: list[int] = self.order.tolist()
         return found
@@ -123,10 +127,13 @@ class Fleet:
     def of(cls, snapshot: Snapshot, limits: Limits, rules: Rules) -> Fleet:
         now = snapshot.now
         parents, leaf_of, shared = _leaves(snapshot)
-        listed = sorted(range(len(snapshot.sessions)), key=lambda i: (leaf_of[i], snapshot.sessions[i].key))
-        sessions = tuple(snapshot.sessions[i] for i in listed)
-        keys = tuple(s.key for s in sessions)
-        at = np.array([leaf_of[i] for i in listed], dtype=np.intp)
+        names = [s.key for s in snapshot.sessions]
+        alphabet = np.empty(len(names))
+        alphabet[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+        listed = np.lexsort((alphabet, np.array(leaf_of)))
+        sessions = tuple(snapshot.sessions[i] for i in listed.tolist())
+        keys = tuple(names[i] for i in listed.tolist())
+        by_key, at = alphabet[listed], np.array(leaf_of, dtype=np.intp)[listed]
         tree = Tree(parents, at)
         fact = _columns(sessions, now)
         offered, before, safe = fact["offered_a"], fact["offered_before_a"], fact["fail_safe_a"]
@@ -209,8 +216,6 @@ class Fleet:
             min_a = np.maximum(fact["min_a"], 0.0)
             keeps, lends = _keeps(memory, offered, min_a, cap, awaited_s <= rules.unsure_s, doubt, rules)
         planned = fact["planned_w"] if snapshot.plan_valid else np.full(len(sessions), np.nan)
-        by_key = np.empty(len(sessions))
-        by_key[sorted(range(len(sessions)), key=lambda i: keys[i])] = np.arange(len(sessions))
         priority = fact["priority"]
         # As `priorities.urgency` has it; the last key sorts first.
         came = np.nan_to_num(-here_s, nan=np.inf)
@@ -262,7 +267,7 @@ def _columns(sessions: Sequence[Session], now: datetime) -> dict[str, Floats]:
     if not sessions:
         empty: dict[str, Floats] = {name: np.zeros(0) for name in _FIELDS}
         return {**empty, "phases": np.zeros((0, 3)), "measured_a": np.zeros((0, 3))}
-    columns = dict(zip(_FIELDS, zip(*map(_read, sessions), strict=True), strict=True))
+    columns = {name: list(map(attrgetter(name), sessions)) for name in _FIELDS}
     fact: dict[str, Floats] = {}
     for name in (*_NUMBERS, *_FLAGS):
         fact[name] = np.array(columns[name], dtype=float)
@@ -275,9 +280,13 @@ def _columns(sessions: Sequence[Session], now: datetime) -> dict[str, Floats]:
 
 
 def _seconds_since(moments: Sequence[datetime | None], now: datetime) -> Floats:
-    if not any(moments):
-        return np.full(len(moments), np.nan)
-    return np.array([np.nan if m is None else (now - m).total_seconds() for m in moments])
+    seconds: Floats = np.full(len(moments), np.nan)
+    if any(moments):
+        filled = [m or now for m in moments]
+        seconds = np.fromiter(map(timedelta.total_seconds, map(now.__sub__, filled)), np.float64, len(moments))
+    if not all(moments):
+        seconds[[m is None for m in moments]] = np.nan
+    return seconds
 
 
 class _Spread:

@@ -84,67 +84,73 @@ def narrow(grid: Grid, narrowings: Iterable[Narrowing] = (), now: datetime | Non
     With `now`, only what is in force then counts. A narrowing that names neither node nor EVSE is meant for the whole
     site. Raises `IndexError` when one names a node that is not there: a limit must never get lost silently.
     """
-    bounds = [[NO_BOUND] * 4 for _ in grid.circuits]
-    export = [math.inf] * len(grid)
-    sessions: dict[str, tuple[Bound, Bound]] = {}
-    own = [_own(i, grid) for i in range(len(grid))]
+    table = _Table(len(grid))
     given = [(n.rank, i, n) for i, n in enumerate(narrowings) if now is None or n.in_force(now)]
     before = sorted((g for g in given if g[0] < Rank.CIRCUIT), key=lambda g: g[:2])
     after = sorted((g for g in given if g[0] >= Rank.CIRCUIT), key=lambda g: g[:2])
 
     for _, _, narrowing in before:
-        _apply(narrowing, bounds, export, sessions)
-    for i, (limits, export_w) in enumerate(own):
-        for column, (value, reason) in enumerate(limits):
-            bounds[i][column] = bounds[i][column].narrowed(value, Rank.CIRCUIT, reason)
-        export[i] = min(export[i], export_w)
+        table.narrow(narrowing)
+    table.narrow_to_circuits(grid)
     for _, _, narrowing in after:
-        _apply(narrowing, bounds, export, sessions)
+        table.narrow(narrowing)
 
     return Limits(
-        table=np.array([[b.value for b in row] for row in bounds]),
-        ranks=np.array([[b.rank for b in row] for row in bounds], dtype=np.int64),
-        reasons=tuple((a.reason, b.reason, c.reason, s.reason) for a, b, c, s in bounds),
-        export_w=np.array(export),
-        sessions=sessions,
+        table=table.amps,
+        ranks=table.ranks,
+        reasons=tuple((a, b, c, s) for a, b, c, s in table.reasons),
+        export_w=table.export_w,
+        sessions=table.sessions,
     )
 
 
-def _own(node: int, grid: Grid) -> tuple[list[tuple[float, str]], float]:
-    circuit = grid.circuits[node]
-    limits = [(_amps(a), f"limit:{circuit.name}:{phase}") for a, phase in zip(circuit.limit_a, PHASES, strict=True)]
-    whole = math.inf if circuit.limit_w is None else _amps(circuit.limit_w / NOMINAL_V)
-    limits.append((whole, f"limit:{circuit.name}:W"))
-    export_w = math.inf if circuit.export_limit_w is None else _amps(circuit.export_limit_w)
-    return limits, export_w
+class _Table:
+    """Bounds of all nodes, made ever tighter. At equal values the one that came first keeps its name."""
 
+    def __init__(self, count: int) -> None:
+        self.amps = np.full((count, 4), math.inf)
+        self.ranks = np.full((count, 4), int(Rank.WISH), dtype=np.int64)
+        self.reasons = [[""] * 4 for _ in range(count)]
+        self.export_w = np.full(count, math.inf)
+        self.sessions: dict[str, tuple[Bound, Bound]] = {}
 
-def _apply(
-    narrowing: Narrowing,
-    bounds: list[list[Bound]],
-    export: list[float],
-    sessions: dict[str, tuple[Bound, Bound]],
-) -> None:
-    reason = reason_of(narrowing)
-    rank = narrowing.rank
-    amps = math.inf if narrowing.limit_a is None else _amps(narrowing.limit_a)
-    watts = math.inf if narrowing.limit_w is None else _amps(narrowing.limit_w)
-    if narrowing.session is not None:
-        by_amps, by_watts = sessions.get(narrowing.session, (NO_BOUND, NO_BOUND))
-        sessions[narrowing.session] = (
-            by_amps.narrowed(amps, rank, reason),
-            by_watts.narrowed(watts, rank, reason),
-        )
-        return
-    node = narrowing.node or 0
-    if not 0 <= node < len(bounds):
-        raise IndexError(f"narrowing {reason!r}: there is no node {node}")
-    row = bounds[node]
-    for column in range(SUM):
-        row[column] = row[column].narrowed(amps, rank, reason)
-    row[SUM] = row[SUM].narrowed(watts / NOMINAL_V, rank, reason)
-    if narrowing.export_limit_w is not None:
-        export[node] = min(export[node], _amps(narrowing.export_limit_w))
+    def narrow_to_circuits(self, grid: Grid) -> None:
+        """What the circuits themselves allow."""
+        copper = np.array([c.limit_a for c in grid.circuits], dtype=float)
+        watts = np.array([c.limit_w for c in grid.circuits], dtype=float)  # None becomes no number here …
+        own = np.column_stack((copper, watts / NOMINAL_V))
+        own = np.where(np.isnan(own), 0.0, np.maximum(own, 0.0))
+        for n, circuit in enumerate(grid.circuits):  # … and only here means no limit
+            if circuit.limit_w is None:
+                own[n, SUM] = math.inf
+            if circuit.export_limit_w is not None:
+                self.export_w[n] = min(self.export_w[n], _amps(circuit.export_limit_w))
+        tighter = own < self.amps
+        self.amps = np.where(tighter, own, self.amps)
+        self.ranks[tighter] = Rank.CIRCUIT
+        for n, column in np.argwhere(tighter).tolist():
+            self.reasons[n][column] = f"limit:{grid.circuits[n].name}:{phase_of(column)}"
+
+    def narrow(self, narrowing: Narrowing) -> None:
+        reason = reason_of(narrowing)
+        amps = math.inf if narrowing.limit_a is None else _amps(narrowing.limit_a)
+        watts = math.inf if narrowing.limit_w is None else _amps(narrowing.limit_w)
+        if narrowing.session is not None:
+            by_amps, by_watts = self.sessions.get(narrowing.session, (NO_BOUND, NO_BOUND))
+            self.sessions[narrowing.session] = (
+                by_amps.narrowed(amps, narrowing.rank, reason),
+                by_watts.narrowed(watts, narrowing.rank, reason),
+            )
+            return
+        node = narrowing.node or 0
+        if not 0 <= node < len(self.amps):
+            raise IndexError(f"narrowing {reason!r}: there is no node {node}")
+        for column, value in enumerate((amps, amps, amps, watts / NOMINAL_V)):
+            if value < self.amps[node, column]:
+                self.amps[node, column], self.ranks[node, column] = value, narrowing.rank
+                self.reasons[node][column] = reason
+        if narrowing.export_limit_w is not None:
+            self.export_w[node] = min(self.export_w[node], _amps(narrowing.export_limit_w))
 
 
 def _amps(value: float) -> float:

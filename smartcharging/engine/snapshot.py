@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from smartcharging.engine.carried import Carried
 from smartcharging.engine.grid import Grid, Phases
@@ -141,9 +142,11 @@ class Snapshot:
     carried: Carried | None = None  # what the answer before this one asked to be told again
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one EVSE may take now: amps per phase (AC and DC alike, at the AC input) and why not more."""
+class Share(NamedTuple):
+    """What one EVSE may take now: amps per phase (AC and DC alike, at the AC input) and why not more.
+
+    A tuple, because there may be thousands of them every second.
+    """
 
     key: str
     limit_a: float

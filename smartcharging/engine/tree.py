@@ -7,6 +7,7 @@ order of their leaf, so that the cars of one leaf stand together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +24,30 @@ class Tree:
         self._parents = list(parents)
         self._paths: dict[int, tuple[int, ...]] = {}
         self.parent: Ints = np.asarray(parents, dtype=np.intp)
-        self.at = at
         depth = [0] * self.size
         for i, above in enumerate(parents):
             if above >= 0:
                 depth[i] = depth[above] + 1
         self._levels: list[tuple[Ints, Ints, Ints]] = []  # nodes of a level, where each family starts, its parent
-        depths = np.asarray(depth)
+        depths = self.depth = np.asarray(depth)
         for level in range(1, max(depth) + 1):
             nodes = np.flatnonzero(depths == level)
             nodes = nodes[np.argsort(self.parent[nodes], kind="stable")]
             above_of = self.parent[nodes]
             starts = np.flatnonzero(np.r_[True, above_of[1:] != above_of[:-1]])
             self._levels.append((nodes, starts, above_of[starts]))
+        self._hang(at)
+
+    def _hang(self, at: Ints) -> None:
+        self.at = at
         self._starts = np.flatnonzero(np.r_[True, at[1:] != at[:-1]]) if at.size else at
         self._leaves = at[self._starts]
+
+    def among(self, cars: Ints) -> Tree:
+        """The same tree with some of its cars, named by their places and in their order."""
+        some = copy(self)
+        some._hang(self.at[cars])
+        return some
 
     def sums(self, of_cars: Floats) -> Floats:
         """What the cars below each node add up to. `of_cars` has a row per car."""
