@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from csms import reports
 from csms.models import MeterSample, OcppMessage
-from csms.reported_models import MonitoringEvent
 from csms.obedience_models import Alarm, ToldLimit
+from csms.reported_models import MonitoringEvent
 from meters import history
 from meters.models import Site
 from smartcharging import dispatch, fetch, forecasts, picture, quarters, wake
