@@ -24,7 +24,6 @@ from csms.vocabulary import Kind, MeterValue, TransactionReport, Verdict, conten
 SUPERSEDED = "closed_by_next"
 """The next transaction on the same EVSE began and nobody told of this one's end; it still counts when it comes."""
 
-STOP_FIRST = "stop_before_start"
 CLOCK = frozenset({"clock_not_set", "clock_ahead", "clock_off", "zone_error", "no_zone", "no_time", "bad_time"})
 _FROM_STORY = SUSPECT | {AFTER_END, JUMPED_BACK, SEQ_TWICE}
 TO_CHECK = SUSPECT | {JUMPED_BACK, SUPERSEDED, "clock_not_set", "clock_ahead", "bad_time", "no_time"}
@@ -209,16 +208,19 @@ class Batch:
             for row, value in zip(rows, (v for v in values if v.quantities), strict=True):
                 if _long_ago(value):
                     row.values[BY_TIME] = True
-            self._late += rows
+            replayed = bool(values) and _long_ago(values[0])
+            (self._late if replayed else self._samples).extend(rows)
             return
         if transaction.evse_id is None:
             transaction.evse = evse
         self._remember(transaction)
-        if self._add(station, transaction, rows, values):
-            self._samples += rows
-        else:
+        newest = transaction.last_event_at
+        if not self._add(station, transaction, rows, values):
             self._late += rows
             self.retell(transaction)
+            return
+        for row in rows:  # what is not newer may be told again
+            (self._samples if newest is None or row.at > newest else self._late).append(row)
 
     def _add(
         self,
@@ -364,10 +366,8 @@ class Batch:
         transaction.charging_state = story.charging_state
         transaction.last_seq_no, transaction.gaps = story.last_seq_no, story.gaps
         self._take_token(station, transaction, story.token, story.authorized)
-        kept = set(transaction.flags) - _FROM_STORY - {SUPERSEDED, STOP_FIRST}
+        kept = set(transaction.flags) - _FROM_STORY - {SUPERSEDED}
         flags = kept | set(story.flags)
-        if any(f.kind is Kind.ENDED and f.received < facts[0].received for f in facts) and _began_later(facts):
-            flags.add(STOP_FIRST)
         transaction.ended_at, transaction.stop_reason = story.ended_at, story.stop_reason
         if story.ended_at is None and self._has_a_successor(transaction):
             transaction.ended_at = max(story.last_event_at, story.started_at)
@@ -511,13 +511,6 @@ def _number_for(station: ChargingStation, pk: int) -> str:
 
 def _is_replay(report: TransactionReport) -> bool:
     return report.received is not None and report.received - report.moment.at >= REPLAYED_AFTER
-
-
-def _began_later(facts: Sequence[Fact]) -> bool:
-    """Did the end reach us before the start did?"""
-    ends = [f.received for f in facts if f.kind is Kind.ENDED]
-    starts = [f.received for f in facts if f.kind is Kind.STARTED]
-    return bool(ends and starts) and min(ends) < min(starts)
 
 
 def _take_stray_samples(transaction: Transaction, facts: Sequence[Fact]) -> None:

@@ -31,7 +31,6 @@ WORDS: dict[str, Any] = {
     "power_above_maximum": _("more power than this station can give"),
     "event_after_end": _("something was told after the end; kept, and without effect"),
     "sequence_number_twice": _("two different events with one sequence number"),
-    "stop_before_start": _("its end reached us before its start"),
     "closed_by_next": _("its end was never told; the next charge on this EVSE began"),
 }
 

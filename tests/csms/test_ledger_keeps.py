@@ -134,14 +134,9 @@ def other_connection() -> Any:
         return sqlite3.connect(settings["NAME"], isolation_level=None, timeout=5, check_same_thread=False)
     import psycopg
 
-    return psycopg.connect(
-        dbname=settings["NAME"],
-        host=settings["HOST"],
-        port=settings["PORT"] or None,
-        user=settings["USER"],
-        password=settings["PASSWORD"],
-        autocommit=True,
-    )
+    given = connection.get_connection_params()
+    where = {k: given[k] for k in ("dbname", "host", "port", "user", "password") if given.get(k)}
+    return psycopg.connect(**where, autocommit=True)
 
 
 def hold(other: Any) -> None:
@@ -222,6 +217,10 @@ def gateway_process(tmp_path: Path, valkey: str) -> Iterator[tuple[int, Any]]:
     for process in started:
         process.kill()
         process.wait()
+    if connection.vendor == "postgresql":
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        with other_connection() as server:
+            until(lambda: server.execute(others).fetchone()[0] <= 1, 10, "the killed gateway's sessions are gone")
 
 
 def _listens(port: int) -> bool:
