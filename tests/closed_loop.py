@@ -148,10 +148,11 @@ class Plaza:
         self.posts[key].lost_at = self.now
 
     def find(self, key: str) -> None:
-        """Back again: what it stands by is known anew, because the centre sends it anew."""
+        """Back again, with a report as its first word."""
         post = self.posts[key]
         post.lost_at, post.sent_at = None, None
-        post.accepted_a = None
+        if post.outlet.charge is not None:
+            post.measured = (self.now, _every(0.0) if post.dc else post.current_a())
 
     def live(self, seconds: float) -> None:
         for _ in range(round(seconds / self.tick_s)):
@@ -162,6 +163,7 @@ class Plaza:
         for number, post in enumerate(self.posts.values()):
             self._physics(post)
             self._report(post, number)
+            post.on_way = [] if post.lost_at is not None else post.on_way
         self._balance()
         self.history.append({k: self.limit_a(k) for k in self.posts})
         self.loads.append(tuple(self.current_a(n) for n in range(len(self.world.grid))))
