@@ -171,14 +171,19 @@ def new_samples(rows: Sequence[MeterSample]) -> list[MeterSample]:
     kept = MeterSample.objects.filter(
         evse_id__in={r.evse_id for r in rows}, at__gte=min(r.at for r in rows), at__lte=max(r.at for r in rows)
     )
-    known = {(evse, at, wh, w, as_json(v)) for evse, at, wh, w, v in kept.values_list(*_SAMPLE_CONTENT)}
+    known = {(evse, at, wh, w, _sorted(v)) for evse, at, wh, w, v in kept.values_list(*_SAMPLE_CONTENT)}
     fresh = []
     for row in rows:
-        content = (row.evse_id, row.at, row.energy_wh, row.power_w, as_json(row.values))
+        content = (row.evse_id, row.at, row.energy_wh, row.power_w, _sorted(row.values))
         if content not in known:
             known.add(content)
             fresh.append(row)
     return fresh
+
+
+def _sorted(values: Any) -> bytes:
+    """PostgreSQL gives an object's members back in an order of its own."""
+    return orjson.dumps(values, default=str, option=orjson.OPT_SORT_KEYS)
 
 
 _SAMPLE_CONTENT = ("evse_id", "at", "energy_wh", "power_w", "values")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from csms import ledger
 from csms.ledger_models import UnmatchedEnd
-from csms.models import ChargingStation, IdToken, MeterSample, Transaction, TransactionEvent
+from csms.models import EVSE, ChargingStation, IdToken, MeterSample, Transaction, TransactionEvent
 from csms.ocpp16 import codec as v16
 from csms.ocpp201 import codec as v201
 from meters.models import Site
@@ -37,7 +37,9 @@ calm = settings(
 def station() -> ChargingStation:
     site = Site.objects.create(name="Campus")
     IdToken.objects.create(site=site, value="CARD")
-    return ChargingStation.objects.create(identity="CS-1", site=site, admission="accepted")
+    made = ChargingStation.objects.create(identity="CS-1", site=site, admission="accepted")
+    EVSE.objects.create(station=made, number=1)
+    return made
 
 
 class Undone:
