@@ -1,6 +1,6 @@
 """`make bench`: every figure of the product beside its peer, measured alternately in the same minutes.
 
-    python -m bench [messages] [plan] [latency]     all of them without a word
+    python -m bench [messages] [plan] [live] [latency]     all of them without a word
 
 Machines are shared and noisy: read the ratios, not the seconds.
 """
@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 
-SECTIONS = ("messages", "plan", "latency")
+SECTIONS = ("messages", "plan", "live", "latency")
 
 
 def main() -> None:

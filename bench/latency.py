@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -16,8 +18,7 @@ from pathlib import Path
 
 import websockets
 
-from bench.messages import ECHO, _script
-from tests.scenarios.installation import Installation, until
+from tests.scenarios.installation import Installation, free_port, until
 from tests.scenarios.world import VOLT, World
 
 ROUNDS = 8
@@ -64,8 +65,34 @@ def _rounds(world: World) -> list[float]:
     return seconds
 
 
+ECHO = """
+import asyncio, sys, websockets
+async def echo(socket):
+    async for frame in socket:
+        await socket.send(frame)
+async def main():
+    async with websockets.serve(echo, "127.0.0.1", int(sys.argv[1]), compression=None):
+        print("up", flush=True)
+        await asyncio.Future()
+asyncio.run(main())
+"""
+
+
+def _bare_trip() -> float:
+    """Seconds for one frame to an echo in a process of its own and back."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", ECHO, str(port)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        return asyncio.run(_echo(f"ws://127.0.0.1:{port}/"))
+    finally:
+        process.terminate()
+        process.wait()
+
+
 async def _echo(url: str) -> float:
-    async with websockets.connect(url, proxy=None, compression=None, subprotocols=["ocpp1.6"]) as socket:
+    async with websockets.connect(url, proxy=None, compression=None) as socket:
         trips = []
         for _ in range(300):
             began = time.perf_counter()
@@ -89,12 +116,7 @@ def run() -> None:
                 seconds = sorted(_rounds(world))
             finally:
                 world.stop()
-        echo = _script("echo", ECHO)
-        try:
-            trip = asyncio.run(_echo(echo.url))
-        finally:
-            echo.process.terminate()
-            echo.process.wait()
+        trip = _bare_trip()
     middle, worst = statistics.median(seconds), seconds[-1]
     print(f"over-limit reading → lower limit at a station, {len(seconds)} rounds, 5 stations, 4 cars")
     print(f"median {middle * 1000:.0f} ms, worst {worst * 1000:.0f} ms; the meter is read every 500 ms")
