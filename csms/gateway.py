@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -195,6 +196,8 @@ class Gateway:
             session.count("no_subprotocol")
         elif connection.subprotocol not in (V16, V201):
             session.count("subprotocol_spelling")
+        if not _plainly_said(connection, record.identity):
+            session.count("identity_spelling")
         _watch_the_network(connection)
         older = self.sessions.get(record.identity)
         self.sessions[record.identity] = session
@@ -380,6 +383,12 @@ class Gateway:
         except NoAnswer as error:
             reply = {"kind": "timeout", "description": str(error)}
         await self.exchange.reply(call_id, reply)
+
+
+def _plainly_said(connection: ServerConnection, identity: str) -> bool:
+    """Is the last part of the path the identity as we would write it (Q3)?"""
+    path = connection.request.path if connection.request is not None else ""
+    return path.rpartition("/")[2] in (identity, quote(identity, safe=""))
 
 
 def _watch_the_network(connection: ServerConnection) -> None:

@@ -24,6 +24,7 @@ OWN = "learned"
 OPEN_FOR = timedelta(hours=1)
 BLAMED_FOR = timedelta(minutes=15)
 MOST_TRIES = 3
+WRITTEN_WITHIN = timedelta(seconds=5)
 
 ASK, WAIT, NEVER = "ask", "wait", "never"
 OK, REFUSED, REBOOTED, SILENT = "ok", "refused", "rebooted", "silent"
@@ -37,6 +38,18 @@ class ModelRecord:
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[str, dict[str, Any]] = field(default_factory=dict)
     repairs: dict[str, str] = field(default_factory=dict)
+    lately: dict[str, tuple[dict[str, Any], datetime]] = field(default_factory=dict, compare=False)
+
+    def learn(self, name: str, entry: dict[str, Any], at: datetime) -> None:
+        """Keep it in mind, also when the record is read again before it was written."""
+        self.entries[name] = entry
+        self.lately = {n: (e, t) for n, (e, t) in self.lately.items() if at - t < WRITTEN_WITHIN}
+        self.lately[name] = (entry, at)
+
+    def read_again(self, read: ModelRecord, at: datetime) -> None:
+        """What the database says now, with what was learnt a moment ago above it."""
+        young = {n: e for n, (e, t) in self.lately.items() if at - t < WRITTEN_WITHIN}
+        self.entries, self.asked, self.repairs = {**read.entries, **young}, read.asked, read.repairs
 
     @property
     def values(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from django.db import DatabaseError, close_old_connections, connection
 from django.db.models.functions import Upper
 
-from csms.learning import OWN, Key, ModelRecord, effective, key_of, read_models, where
+from csms.learning import OWN, WRITTEN_WITHIN, Key, ModelRecord, effective, key_of, read_models, where
 from csms.models import EVSE, PHASE_NAMES, ChargingStation, IdToken, Transaction, WantedLimit
 from csms.obedience_models import Alarm
 from csms.security_models import StationCertificate
@@ -230,6 +230,7 @@ class Memory:
         self.by_pk: dict[int, StationRecord] = {}
         self.tokens: dict[tuple[int, str], TokenRecord] = {}
         self.models: dict[Key, ModelRecord] = {}
+        self._said: dict[int, tuple[Key, datetime]] = {}  # by station: the product it just said it is
         self.revoked: frozenset[str] = frozenset()
         self._folded: dict[str, list[str]] = {}
         self._reader = ThreadPoolExecutor(1, "reader")
@@ -258,11 +259,26 @@ class Memory:
             return
         self.stations = {s.identity: s for s in stations}
         self.by_pk = {s.pk: s for s in stations}
-        self.models = {m.key: m for m in (s.model_record for s in stations) if m is not None}
+        self._models_read_again(stations)
         self.tokens = tokens
         self._folded = {}
         for station in stations:
             self._folded.setdefault(station.identity.casefold(), []).append(station.identity)
+
+    def _models_read_again(self, stations: list[StationRecord]) -> None:
+        """One record for all stations of a model, with what was learnt a moment ago."""
+        now, before, self.models = datetime.now(UTC), self.models, {}
+        for read in (s.model_record for s in stations):
+            if read is not None and read.key not in self.models:
+                shared = before.get(read.key, read)
+                if shared is not read:
+                    shared.read_again(read, now)
+                self.models[read.key] = shared
+        for station in map(self._as_said, stations):
+            model = self.models.get(station.model_record.key) if station.model_record is not None else None
+            if model is not None:
+                mended = _with_model(station, model)
+                self.by_pk[station.pk] = self.stations[station.identity] = mended
 
     async def refresh_station(self, pk: int) -> StationRecord | None:
         """Read one station anew; None when it is gone."""
@@ -280,11 +296,13 @@ class Memory:
         return self.put(found[0])
 
     def put(self, station: StationRecord) -> StationRecord:
+        station = self._as_said(station)
         read = station.model_record
         if read is not None:  # one record for all stations of a model: what one learns the others know
             shared = self.models.setdefault(read.key, read)
-            shared.entries, shared.asked, shared.repairs = read.entries, read.asked, read.repairs
-            station = replace(station, model_record=shared)
+            if shared is not read:
+                shared.read_again(read, datetime.now(UTC))
+            station = _with_model(station, shared)
         before = self.by_pk.get(station.pk)
         if before is not None and before.identity != station.identity:
             self.stations.pop(before.identity, None)
@@ -293,6 +311,29 @@ class Memory:
         if station.identity not in names:
             names.append(station.identity)
         return station
+
+    def meet(self, record: StationRecord, vendor: str, model: str, firmware: str) -> None:
+        """A station says what it is. A model that is known here counts for it at once, before anything is written."""
+        key = key_of(vendor, model, firmware or record.firmware_version)
+        if key is None or key == record.product:
+            return
+        self._said[record.pk] = (key, datetime.now(UTC))
+        if key in self.models:
+            self.put(record)
+
+    def _as_said(self, record: StationRecord) -> StationRecord:
+        """A record that was read before what the station just said of itself was written is put right."""
+        said = self._said.get(record.pk)
+        if said is None:
+            return record
+        key, at = said
+        if record.product == key or datetime.now(UTC) - at > WRITTEN_WITHIN:
+            del self._said[record.pk]
+            return record
+        model = self.models.get(key)
+        if model is None:
+            return record
+        return _with_model(replace(record, vendor=key[0], model=key[1], firmware_version=key[2]), model)
 
     def learn(self, record: StationRecord, more: Mapping[str, Any], source: str) -> bool:
         """Keep it in mind at once, for the other stations of the model too. False when all of it was known."""
@@ -305,8 +346,12 @@ class Memory:
             if place == "own" or model is None:
                 _put(record.capabilities, name, value)
                 continue
-            entry = {"value": value, "source": source, "station": record.identity}
-            _put(model.entries, name, entry if value is not None else None)
+            if value is None:
+                model.entries.pop(name, None)
+                model.lately.pop(name, None)
+            else:
+                entry = {"value": value, "source": source, "station": record.identity}
+                model.learn(name, entry, datetime.now(UTC))
             for other in self.by_pk.values():
                 if other.product == record.product and name not in other.own:
                     _put(other.capabilities, name, value)
@@ -362,6 +407,11 @@ class Memory:
             return Verdict("invalid")
         self.tokens.update(found)
         return next((t.verdict(now) for t in found.values()), Verdict("invalid"))
+
+
+def _with_model(record: StationRecord, model: ModelRecord) -> StationRecord:
+    own = {name: value for name, value in record.capabilities.items() if name in record.own}
+    return replace(record, model_record=model, capabilities={**model.values, **own})
 
 
 def _put(where_to: dict[str, Any], name: str, value: Any) -> None:

@@ -331,6 +331,7 @@ class Session:
         self.post(partial(stations.booted, self._record.pk, boot, now))
         self.post(partial(firmware.booted, self._record.pk, boot.firmware_version, now))
         self._last.clear()
+        self.services.memory.meet(self.record, boot.vendor[:100], boot.model[:100], boot.firmware_version[:100])
         record = self.record
         if record.rejected:
             return "Rejected"
