@@ -28,21 +28,37 @@ def gettext_noop(message: str) -> str:
     return message
 
 
+class NotReadable(ValueError):
+    """What a value should have been: `words` are still to be translated, and filled with `values`."""
+
+    def __init__(self, words: str, **values: Any) -> None:
+        super().__init__(words % values)
+        self.words, self.values = words, values
+
+
+def _reckoned(value: Any) -> float:
+    """The number somebody wrote; none of them where it is no number."""
+    try:
+        return float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
 def _whole(low: int, high: int) -> Callable[[Any], Any]:
     def read(value: Any) -> int:
-        number = int(value)
-        if isinstance(value, bool) or number != float(value) or not low <= number <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return number
+        number = _reckoned(value)
+        if not (low <= number <= high and number.is_integer()):
+            raise NotReadable(gettext_noop("Give a whole number from %(low)s to %(high)s."), low=low, high=high)
+        return int(number)
 
     return read
 
 
 def _number(low: float, high: float) -> Callable[[Any], Any]:
     def read(value: Any) -> float:
-        number = float(value)
-        if isinstance(value, bool) or not low <= number <= high:
-            raise ValueError(f"a number from {low:g} to {high:g}")
+        number = _reckoned(value)
+        if not low <= number <= high:
+            raise NotReadable(gettext_noop("Give a number from %(low)s to %(high)s."), low=f"{low:g}", high=f"{high:g}")
         return number
 
     return read
@@ -56,13 +72,13 @@ def _yes_or_no(value: Any) -> bool:
         return True
     if word in ("false", "no", "0"):
         return False
-    raise ValueError("yes or no")
+    raise NotReadable(gettext_noop("Say yes or no."))
 
 
 def _names(value: Any) -> list[str]:
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple):
-        raise ValueError("a list of names")
+        raise NotReadable(gettext_noop("Give names, with commas between them."))
     names = [str(item).strip() for item in items]
     return [name for name in names if name]
 
@@ -96,7 +112,7 @@ def _one_of(name: str, label: str, meaning: str, quirk: str, *choices: tuple[str
 
     def read(value: Any) -> str:
         if str(value) not in words:
-            raise ValueError("one of " + ", ".join(sorted(words)))
+            raise NotReadable(gettext_noop("Give one of: %(known)s."), known=", ".join(sorted(words)))
         return str(value)
 
     return Capability(name, label, meaning, quirk, read, choices)

@@ -20,7 +20,7 @@ from unfold.contrib.import_export.forms import ExportForm
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from csms import calls
+from csms import calls, pricing
 from csms.admin_asking import ask
 from csms.admin_dialogs import StopForm
 from csms.ledger import recount
@@ -30,6 +30,14 @@ from csms.models import MeterSample, OcppMessage, Transaction, TransactionEvent
 from csms.oddities import in_words
 from csms.settling import CannotSettle, attach, candidates, dismiss
 from meters.site_admin import LedgerAdmin, OfMySites, SiteNarrowedInline, column, daily, pretty
+
+_LINES = {
+    pricing.ENERGY: _("energy"),
+    pricing.START: _("start fee"),
+    pricing.IDLE: _("idle fee"),
+    pricing.MINIMUM: _("minimum"),
+    pricing.VAT: _("VAT"),
+}
 
 
 class OpenNow(admin.SimpleListFilter):
@@ -146,7 +154,12 @@ class TransactionAdmin(ExportMixin, LedgerAdmin):
     @column(_("cost lines"))
     def lines(self, transaction: Transaction) -> Any:
         rows = [
-            (line["kind"], f"{line['quantity']:g} {line['unit']}", f"{line['unit_price']:.4f}", f"{line['amount']:.2f}")
+            (
+                _LINES.get(line["kind"], line["kind"]),
+                f"{line['quantity']:g} {line['unit']}",
+                f"{line['unit_price']:.4f}",
+                f"{line['amount']:.2f}",
+            )
             for line in transaction.cost_lines
         ]
         return format_html_join("", "<div>{}: {} × {} = {}</div>", rows) if rows else "–"

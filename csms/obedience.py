@@ -17,6 +17,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext
+
 from csms import alarms
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable, Want
 from csms.following import DRAWS_A, Patience, Schedule, Seen, Watch, judge_schedule
@@ -185,7 +187,8 @@ class Obedience:
         if slot.isolated:
             watch.over = 0
             return
-        detail = f"{amps:.1f} A measured, {watch.limit_a:.1f} A allowed"
+        allowed = {"measured": f"{amps:.1f}", "allowed": f"{watch.limit_a:.1f}"}
+        detail = gettext("%(measured)s A measured, %(allowed)s A allowed") % allowed
         self._session.count("limit_ignored")
         self._keeper.note(slot, state=STATE.NOT_FOLLOWED, detail=detail, measured_a=round(amps, 2))
         want, again = slot.want, slot.after_pause
@@ -296,7 +299,7 @@ class Obedience:
                 self._keeper.tell(slot, slot.want, scheduled_at=self._session.now())
         elif said is Schedule.DIFFERS:
             self._session.count("schedule_differs")
-            self._keeper.note(slot, detail=f"its schedule says {words}")
+            self._keeper.note(slot, detail=gettext("its schedule says %(limit)s") % {"limit": words})
 
     # ------------------------------------------------------------------ a pause, and what comes after
 

@@ -25,7 +25,7 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from csms import alarms, changes, learning, quirks
-from csms.capabilities import BY_NAME, CATALOGUE, Capability, Source
+from csms.capabilities import BY_NAME, CATALOGUE, Capability, NotReadable, Source
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
 from csms.obedience_models import Alarm, StationModel, ToldLimit
 from csms.reported_models import ExternalLimit
@@ -166,7 +166,7 @@ def limits_of(station: ChargingStation) -> SafeString | str:
 
 def state_of(told: ToldLimit) -> str:
     if told.state == "asked":
-        return gettext("asked for")
+        return gettext("asked")
     try:
         return str(WantedLimit.State(told.state).label)
     except ValueError:
@@ -240,8 +240,8 @@ class StationModelForm(_ModelForm):
             if data.get(name) not in (None, ""):
                 try:
                     data[name] = capability.read(data[name])
-                except (TypeError, ValueError) as error:
-                    self.add_error(name, str(error))
+                except NotReadable as error:
+                    self.add_error(name, gettext(error.words) % error.values)
         return data
 
     def save(self, commit: bool = True) -> StationModel:

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from csms.models import EVSE, ChargingStation, IdToken
+from csms.models import EVSE, ChargingStation, IdToken, Transaction
 from meters.models import Device, Site, SiteRole
 from smartcharging.models import Circuit, Feed, Price, UserProfile
 from tests.people import superuser_sofie
@@ -419,6 +419,16 @@ def test_the_raw_log_is_pretty_and_without_buttons(office):
     assert "&lt;script&gt;" in text
     assert "<script>&quot;" not in text
     assert 'name="_save"' not in text
+
+
+def test_the_cost_of_a_charge_is_told_in_words(office):
+    charge = Transaction.objects.filter(station__site=office.campus.site).first()
+    line = {"kind": "idle", "quantity": 12, "unit": "min", "unit_price": 0.2, "amount": 2.4}
+    Transaction.objects.filter(pk=charge.pk).update(cost_lines=[line])
+
+    said = entered(office.cast["operator"]).get(page("csms.transaction", "change", charge.pk)).content.decode()
+
+    assert "idle fee: 12 min × 0.2000 = 2.40" in said
 
 
 def test_linking_a_driver_is_narrowed_to_ones_own_people(office):

@@ -90,6 +90,7 @@ def test_a_superuser_sets_what_a_model_can_and_learning_does_not_undo_it(office)
     )
 
     assert bad.status_code == 200
+    assert bad.context["adminform"].form.errors["can_max_stack_level"] == ["Give a whole number from 0 to 1000."]
     assert done.status_code == 302, done.context["adminform"].form.errors
     model.refresh_from_db()
     assert (model.value("rate_unit"), model.value("honours_duration"), model.value("purpose")) == (
