@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -69,6 +69,42 @@ async def test_what_is_announced_goes_out_after_the_commit_and_only_then() -> No
         await asyncio.gather(writer.submit(good), writer.submit(bad), return_exceptions=True)
         await asyncio.sleep(0)
         assert told == [("status", {"evse": 1})]
+
+
+async def test_shared_jobs_are_written_in_one_go_and_one_by_one_when_that_breaks() -> None:
+    calls: list[list[str]] = []
+
+    def make_all(identities: Sequence[str]) -> list[int]:
+        calls.append(list(identities))
+        return [make(identity) for identity in identities]
+
+    async with writing() as (writer, _):
+        gate = threading.Event()
+        writer.post(lambda: gate.wait(5))
+        good = [writer.together(make_all, f"CS-{n}") for n in range(3)]
+        gate.set()
+        assert len(set(await asyncio.gather(*good))) == 3
+        assert calls == [["CS-0", "CS-1", "CS-2"]]
+
+        gate.clear()
+        writer.post(lambda: gate.wait(5))
+        mixed = [writer.together(make_all, name) for name in ("CS-3", "CS-0", "CS-4")]
+        gate.set()
+        results = await asyncio.gather(*mixed, return_exceptions=True)
+    assert [isinstance(r, Exception) for r in results] == [False, True, False]
+    assert await ChargingStation.objects.acount() == 5
+
+
+async def test_a_commit_waits_for_the_disk() -> None:
+    asked, durable = ("PRAGMA synchronous", 2) if connection.vendor == "sqlite" else ("SHOW synchronous_commit", "on")
+
+    def level() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(asked)
+            return cursor.fetchone()[0]
+
+    async with writing() as (writer, _):
+        assert await writer.submit(level) == durable
 
 
 async def test_facts_about_one_thing_are_folded_into_one_write() -> None:
