@@ -54,9 +54,9 @@ def apply(view: View, allocation: Allocation) -> None:
 
 
 def _want(place: Place, share: Share, memory: EvseMemory, now: datetime, wants: list[bus.Want]) -> EvseMemory:
-    """Put the limit when it is another one, or when the one that stands must be renewed."""
+    """Put the limit when it or its reason is another one, or when the one that stands must be renewed."""
     lease = timedelta(seconds=settings.LIMIT_LEASE_S)
-    told = f"{share.limit_w if place.dc else share.limit_a}|{share.urgent}"
+    told = f"{share.limit_w if place.dc else share.limit_a}|{share.urgent}|{share.reason}"
     renew = memory.told_until is None or memory.told_until - now < lease * (1 - RENEW_SHARE)
     if told == memory.told and not renew:
         return memory

@@ -202,6 +202,8 @@ def _circuits(site: Site) -> tuple[tuple[Circuit, ...], Grid]:
                         fallback_a=c.fallback_a,
                         metered=c.meter_id is not None,
                         key=c.pk,
+                        worst_a=None if c.worst_a is None else (c.worst_a[0], c.worst_a[1], c.worst_a[2]),
+                        imbalance_a=c.imbalance_a,
                     ),
                     None if c.parent_id is None else names[c.parent_id],
                 )

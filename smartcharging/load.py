@@ -181,6 +181,8 @@ def _circuits(sitefile: SiteFile, site: Site, devices: dict[str, Device], report
             "margin_a": table.margin_a,
             "meter": devices[table.meter] if table.meter else None,
             "fallback_a": table.fallback_a,
+            "worst_a": None if table.worst_a is None else list(table.worst_a),
+            "imbalance_a": table.imbalance_a,
         }
         circuit = known.pop(table.name, None)
         if circuit is None:

@@ -55,6 +55,20 @@ class Circuit(models.Model):
         validators=[MinValueValidator(0)],
         help_text=_("what the EVSEs below may take together, per phase, when the meter is unknown"),
     )
+    worst_a = models.JSONField(
+        _("highest other load per phase [A]"),
+        null=True,
+        blank=True,
+        validators=[validate_per_phase],
+        help_text=_("as commissioned: counts where there is no meter, or while it is silent and there is no fallback"),
+    )
+    imbalance_a = models.FloatField(
+        _("imbalance [A]"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text=_("how much more one phase may carry than another"),
+    )
     history = HistoricalRecords()
 
     class Meta:

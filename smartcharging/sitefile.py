@@ -75,6 +75,8 @@ class CircuitTable:
     margin_a: float = 0.0
     meter: str | None = None
     fallback_a: float | None = None
+    worst_a: PerPhaseLimit | None = None
+    imbalance_a: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +302,7 @@ def _tariff(t: Table) -> TariffTable:
 
 
 def _circuit(t: Table, circuits: list[str], devices: list[str]) -> CircuitTable:
+    worst_a = t.per_phase("worst_a", _HIGH_A, required=False)
     circuit = CircuitTable(
         name=t.text("name", required=True),
         parent=t.reference("parent", circuits, "circuit"),
@@ -309,6 +312,8 @@ def _circuit(t: Table, circuits: list[str], devices: list[str]) -> CircuitTable:
         margin_a=t.number("margin_a", 0, _HIGH_A, unit="A") or 0.0,
         meter=t.reference("meter", devices, "device"),
         fallback_a=t.number("fallback_a", 0, _HIGH_A, unit="A"),
+        worst_a=worst_a if t.has("worst_a") else None,
+        imbalance_a=t.number("imbalance_a", 0, _HIGH_A, unit="A"),
     )
     if max(circuit.limit_a) <= 0:
         t.finish()  # a limit that cannot be read has been told of; what is measured against it is not told again
@@ -551,6 +556,8 @@ def _tree(circuits: tuple[CircuitTable, ...], problems: list[Problem]) -> Grid |
                 margin_a=c.margin_a,
                 fallback_a=c.fallback_a,
                 metered=c.meter is not None,
+                worst_a=c.worst_a,
+                imbalance_a=c.imbalance_a,
             ),
             c.parent,
         )

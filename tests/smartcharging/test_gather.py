@@ -11,9 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, IdToken, WantedLimit
 from csms.obedience_models import StationModel
+from meters.live import connection
 from meters.measurement import Quality
 from meters.models import Device, Reading, Site
-from smartcharging import goals
+from smartcharging import dispatch, goals
+from smartcharging.engine.allocate import allocate
 from smartcharging.engine.limits import Rank
 from smartcharging.engine.snapshot import Mode
 from smartcharging.gather import SiteNotReady, look, snapshot
@@ -59,6 +61,32 @@ def test_the_snapshot_has_the_tree_the_readings_and_the_places(world):
     assert session(world, "HPC-1").max_w == 50_000
     assert seen.batteries[0].soc == 0.5
     assert seen.pv_w == 0
+
+
+def test_a_circuit_brings_its_worst_load_and_its_imbalance_limit(db):
+    text = CAMPUS.replace("limit_a = 63\n", "limit_a = 63\nworst_a = [10, 8, 0]\nimbalance_a = 20\n")
+
+    circuit = snapshot(World.campus(NOW, text).site, NOW).grid.circuits[1]
+
+    assert (circuit.worst_a, circuit.imbalance_a) == ((10, 8, 0), 20)
+
+
+def test_what_the_last_balance_asked_to_be_told_again_is_told(world):
+    view = look(world.site, NOW)
+    answer = allocate(view.snapshot)
+
+    dispatch.apply(view, answer)
+
+    told = snapshot(world.site, NOW).carried
+    assert told is not None
+    assert told.keys == answer.carried.keys
+    assert told.other_a[0].tolist() == answer.carried.other_a[0].tolist()
+
+
+def test_what_cannot_be_read_of_the_last_balance_is_forgotten(world):
+    connection().set(f"carried:{world.site.pk}", '{"at": 1}')
+
+    assert snapshot(world.site, NOW).carried is None
 
 
 def test_a_stale_meter_is_absent_not_zero(world):

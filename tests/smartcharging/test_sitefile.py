@@ -34,6 +34,8 @@ fallback_a = 60
 name = "row 1"
 parent = "grid"
 limit_a = 63
+worst_a = [10, 8, 0]
+imbalance_a = 20
 
 [[device]]
 name = "main"
@@ -98,6 +100,9 @@ def test_a_good_file_becomes_tables():
     assert [c.name for c in file.grid.circuits] == ["grid", "row 1"]
     assert file.circuits[0].limit_a == (250, 250, 240)
     assert file.circuits[1].limit_a == (63, 63, 63)
+    assert (file.circuits[1].worst_a, file.circuits[1].imbalance_a) == ((10, 8, 0), 20)
+    assert (file.circuits[0].worst_a, file.circuits[0].imbalance_a) == (None, None)
+    assert (file.grid.circuits[1].worst_a, file.grid.circuits[1].imbalance_a) == ((10, 8, 0), 20)
     assert file.devices[1].options == {
         "capacity_wh": 100_000,
         "max_charge_w": 50_000,
