@@ -33,7 +33,7 @@ from csms.certificates import Desk
 from csms.door import Door, configured, dialect_name
 from csms.exchange import AWAY, Exchange
 from csms.listeners import Listener
-from csms.memory import Memory, StationRecord, read_open_transactions
+from csms.memory import Memory, StationRecord
 from csms.ocpp16 import station as ocpp16
 from csms.ocpp201 import station as ocpp201
 from csms.rpc import ASKED
@@ -199,6 +199,7 @@ class Gateway:
         if not _plainly_said(connection, record.identity):
             session.count("identity_spelling")
         _watch_the_network(connection)
+        connection.forget_handshake()
         older = self.sessions.get(record.identity)
         self.sessions[record.identity] = session
         await self._claim(session)
@@ -209,7 +210,7 @@ class Gateway:
             await connection.close(1008, "a newer connection took over")
             return
         try:
-            running = await self.memory.read(partial(read_open_transactions, record.pk))
+            running = await self.memory.open_transactions(record.pk)
             # A transaction that began in the other dialect has an id that cannot be said in this one.
             session.transactions = {n: t for n, t in running.items() if name == V201 or t.isdecimal()}
         except DatabaseError as error:

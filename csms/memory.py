@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from csms.security_models import StationCertificate
 from csms.vocabulary import ShownToken, Verdict
 
 log = logging.getLogger(__name__)
+READ_AT_ONCE = 500
 T = TypeVar("T")
 
 
@@ -125,9 +126,9 @@ _SECURITY_FIELDS = tuple(f"security__{f.name}" for f in fields(Security))
 
 def read_stations(**which: Any) -> list[StationRecord]:
     """Stations and their EVSEs, from the database."""
-    rows = list(
-        ChargingStation.objects.filter(**which).values_list(*_STATION_FIELDS, *_SECURITY_FIELDS, "vendor", "model")
-    )
+    found = ChargingStation.objects.filter(**which).values_list(*_STATION_FIELDS, *_SECURITY_FIELDS, "vendor", "model")
+    # All of them are looked at one by one, and never lie in memory twice.
+    rows: Iterable[Any] = list(found) if which else found.iterator(chunk_size=500)
     evses: dict[int, dict[int, int]] = {}
     of_these = EVSE.objects.filter(station_id__in=[r[0] for r in rows]) if which else EVSE.objects.all()
     for pk, station, number in of_these.values_list("pk", "station_id", "number"):
@@ -193,10 +194,16 @@ def read_revoked(now: datetime) -> frozenset[str]:
     return frozenset(revoked.values_list("fingerprint", flat=True))
 
 
-def read_open_transactions(station_pk: int) -> dict[int, str]:
-    """The transaction that runs on each EVSE of a station."""
-    rows = Transaction.objects.filter(station_id=station_pk, ended_at=None, evse__isnull=False).order_by("started_at")
-    return {number: tid for number, tid in rows.values_list("evse__number", "transaction_id") if number is not None}
+def read_open_transactions(station_pks: Sequence[int]) -> dict[int, dict[int, str]]:
+    """The transaction that runs on each EVSE of these stations."""
+    running: dict[int, dict[int, str]] = {}
+    for first in range(0, len(station_pks), READ_AT_ONCE):
+        some = station_pks[first : first + READ_AT_ONCE]
+        rows = Transaction.objects.filter(station_id__in=some, ended_at=None, evse__isnull=False).order_by("started_at")
+        for station, number, tid in rows.values_list("station_id", "evse__number", "transaction_id"):
+            if number is not None:
+                running.setdefault(station, {})[number] = tid
+    return running
 
 
 def read_isolated(stations: list[int] | None) -> dict[int, set[int]]:
@@ -234,6 +241,8 @@ class Memory:
         self.revoked: frozenset[str] = frozenset()
         self._folded: dict[str, list[str]] = {}
         self._reader = ThreadPoolExecutor(1, "reader")
+        self._arrived: dict[int, asyncio.Future[dict[int, str]]] = {}
+        self._reading: asyncio.Task[None] | None = None
 
     async def read(self, question: Callable[[], T]) -> T:
         """Ask the database something off the event loop."""
@@ -243,6 +252,31 @@ class Memory:
             return question()
 
         return await asyncio.get_running_loop().run_in_executor(self._reader, ask)
+
+    async def open_transactions(self, station_pk: int) -> dict[int, str]:
+        """The transaction that runs on each EVSE of a station; asked for all at once that arrive together.
+
+        Raises `DatabaseError`.
+        """
+        answer = self._arrived.get(station_pk)
+        if answer is None:
+            answer = self._arrived[station_pk] = asyncio.get_running_loop().create_future()
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_arrived())
+        return await asyncio.shield(answer)
+
+    async def _read_arrived(self) -> None:
+        while self._arrived:
+            arrived, self._arrived = self._arrived, {}
+            try:
+                running = await self.read(partial(read_open_transactions, list(arrived)))
+            except Exception as error:  # whoever waits must be told, whatever it was
+                for answer in arrived.values():
+                    answer.set_exception(error)
+                    answer.exception()  # seen: who waited may be gone already
+                continue
+            for station_pk, answer in arrived.items():
+                answer.set_result(running.get(station_pk, {}))
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._reader, lambda: connection.close())
@@ -257,6 +291,8 @@ class Memory:
         except DatabaseError as error:
             log.warning("stations and tokens could not be read again: %s", error)
             return
+        # Who did not change keeps the record it has: most do not, and sessions hold on to theirs.
+        stations = [known if (known := self.by_pk.get(s.pk)) == s and known is not None else s for s in stations]
         self.stations = {s.identity: s for s in stations}
         self.by_pk = {s.pk: s for s in stations}
         self._models_read_again(stations)

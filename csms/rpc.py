@@ -15,7 +15,6 @@ import itertools
 import logging
 import re
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -125,7 +124,7 @@ class Connection:
         self._call_timeout_s = call_timeout_s
         self._loop = asyncio.get_running_loop()
         # Calls of the station.
-        self._waiting: deque[tuple[Any, str, Any, bytes, float]] = deque()
+        self._waiting: list[tuple[Any, str, Any, bytes, float]] = []  # a deque of nothing is bigger
         self._slow: asyncio.Task[None] | None = None
         self._answered: dict[Any, tuple[int, bytes]] = {}
         self._rate = messages_per_s
@@ -374,7 +373,7 @@ class Connection:
                 self._answered_in(action, heard_at)
                 if not self._waiting:
                     return
-                message_id, action, payload, frame, heard_at = self._waiting.popleft()
+                message_id, action, payload, frame, heard_at = self._waiting.pop(0)
                 ready = self._perform(message_id, action, payload, frame)
         except ConnectionClosed:
             self._waiting.clear()

@@ -116,7 +116,7 @@ class Services:
     exchange: Exchange
     knobs: Knobs
     desk: Desk | None = None  # where requests for certificates and security events go
-    boots: dict[str, deque[datetime]] = field(default_factory=dict)  # by identity, to see a station boot in circles
+    boots: dict[str, list[datetime]] = field(default_factory=dict)  # by identity, to see a station boot in circles
     fail_safes: Pace = field(default_factory=lambda: Pace(FAIL_SAFES_PER_S))
     set_ups: Pace = field(default_factory=lambda: Pace(SET_UPS_PER_S))
 
@@ -328,7 +328,7 @@ class Session:
     def booted(self, boot: Boot) -> str:
         """A boot: `Accepted` by an operator's word, else `Pending`. The set-up follows the answer."""
         now = self.now()
-        self.post(partial(stations.booted, self._record.pk, boot, now))
+        self.services.writer.fold(stations.all_booted, "", (self._record.pk, boot, now), first=True)
         self.post(partial(firmware.booted, self._record.pk, boot.firmware_version, now))
         self._last.clear()
         self.services.memory.meet(self.record, boot.vendor[:100], boot.model[:100], boot.firmware_version[:100])
@@ -337,8 +337,7 @@ class Session:
             return "Rejected"
         if not record.accepted:
             return "Pending"
-        boots = self.services.boots.setdefault(self.identity, deque(maxlen=RESTLESS_BOOTS))
-        boots.append(now)
+        self.services.boots[self.identity] = [*self.services.boots.get(self.identity, ()), now][-RESTLESS_BOOTS:]
         self._set_up(boot.firmware_version, booted=True)
         return "Accepted"
 

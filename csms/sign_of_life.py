@@ -9,6 +9,7 @@ They tell nothing but these words, and no station is disturbed: they are answere
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -37,6 +38,7 @@ class SignOfLife:
         self._at = float("-inf")
         self._looking = asyncio.Lock()
         self._migrated = False
+        self._migrations: asyncio.Task[None] | None = None
 
     async def answer(self, path: str) -> Response:
         parts = {"process": True} if path == "/healthz" else await self._look()
@@ -63,16 +65,25 @@ class SignOfLife:
                 )
                 self._found = {"database": database, "redis": redis}
                 self._at = asyncio.get_running_loop().time()
-        return {"process": not self._stopping(), **self._found}
+                if not self._migrated and (self._migrations is None or self._migrations.done()):
+                    self._migrations = asyncio.create_task(self._look_at_migrations())
+        return {"process": not self._stopping(), "migrations": self._migrated, **self._found}
 
-    def _database_answers(self) -> bool:
-        if not self._migrated:
-            executor = MigrationExecutor(connection)
-            self._migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
-            return self._migrated
+    async def _look_at_migrations(self) -> None:
+        """It takes a second or more, and once they are complete they stay so: nobody waits for it."""
+        with contextlib.suppress(DatabaseError):
+            self._migrated = await self._memory.read(_all_migrated)
+
+    @staticmethod
+    def _database_answers() -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
             return cursor.fetchone() is not None
+
+
+def _all_migrated() -> bool:
+    executor = MigrationExecutor(connection)
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())
 
 
 async def _in_time(question: Awaitable[bool]) -> bool:

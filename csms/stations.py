@@ -99,7 +99,34 @@ def _tell_of(station_pks: Sequence[int]) -> None:
 
 
 def booted(station_pk: int, boot: Boot, at: datetime) -> None:
+    all_booted("", [(station_pk, boot, at)])
+
+
+def all_booted(_key: Hashable, boots: Sequence[tuple[int, Boot, datetime]]) -> None:
     """A boot makes every status unknown until it is reported again (Q8). Open transactions stay open."""
+    last = {station_pk: (boot, at) for station_pk, boot, at in boots}
+    for first in range(0, len(last), TOLD_AT_ONCE):
+        _some_booted(dict(list(last.items())[first : first + TOLD_AT_ONCE]))
+
+
+def _some_booted(boots: Mapping[int, tuple[Boot, datetime]]) -> None:
+    names = ("vendor", "model", "serial_number", "firmware_version")
+    rows = []
+    for station_pk, *known in ChargingStation.objects.filter(pk__in=boots).values_list("pk", *names):
+        boot, at = boots[station_pk]
+        told = [boot.vendor[:100], boot.model[:100], boot.serial_number[:100], boot.firmware_version[:100]]
+        if told[:2] != known[:2] or any(new and new != old for new, old in zip(told[2:], known[2:], strict=True)):
+            _another_product(station_pk, boot)
+        rows.append((station_pk, (at, boot.reason[:32], at)))
+    bulk.update(ChargingStation, ("boot_at", "boot_reason", "last_seen"), rows)
+    unknown = {"status": EVSE.Status.UNKNOWN, "status_at": max(at for _, at in boots.values())}
+    EVSE.objects.filter(station__in=boots).update(**unknown, error_code="", vendor_error_code="")
+    Connector.objects.filter(evse__station__in=boots).update(**unknown)
+    _tell_of(list(boots))
+
+
+def _another_product(station_pk: int, boot: Boot) -> None:
+    """It says it is something else than it was: the change is kept in its history."""
     station = ChargingStation.objects.get(pk=station_pk)
     told = {
         "vendor": boot.vendor[:100],
@@ -110,16 +137,7 @@ def booted(station_pk: int, boot: Boot, at: datetime) -> None:
     changed = [name for name, value in told.items() if getattr(station, name) != value]
     for name in changed:
         setattr(station, name, told[name])
-    station.boot_at, station.boot_reason, station.last_seen = at, boot.reason[:32], at
-    if changed:
-        station.save(update_fields=[*changed, "boot_at", "boot_reason", "last_seen"])
-    else:
-        ChargingStation.objects.filter(pk=station_pk).update(boot_at=at, boot_reason=station.boot_reason, last_seen=at)
-    EVSE.objects.filter(station_id=station_pk).update(
-        status=EVSE.Status.UNKNOWN, status_at=at, error_code="", vendor_error_code=""
-    )
-    Connector.objects.filter(evse__station_id=station_pk).update(status=EVSE.Status.UNKNOWN, status_at=at)
-    _tell_all(station_pk)
+    station.save(update_fields=changed)
 
 
 def seen(moments: Mapping[int, datetime]) -> None:

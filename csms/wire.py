@@ -45,8 +45,31 @@ _STUCK, _TOO_FAST, _TURN, _EARLY = 1, 2, 4, 8
 _OPEN = State.OPEN
 
 
+class _Nothing:
+    """In the place of the queue of frames that `websockets` would keep for each socket."""
+
+    def close(self) -> None:
+        return
+
+
+_NOTHING = _Nothing()
+
+
 class Wire(ServerConnection):
     """One station's socket. `listen`, `write`, `hold_back`, `close`, `wait_closed`."""
+
+    __slots__ = (
+        "_context",
+        "_early",
+        "_held",
+        "_incomplete_since",
+        "_most",
+        "_note_control",
+        "_parts",
+        "_rest",
+        "_stuck_since",
+        "_take",
+    )
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -60,6 +83,17 @@ class Wire(ServerConnection):
         self._incomplete_since: float | None = None
         self._stuck_since: float | None = None
         self._most = self.protocol.max_message_size or 2**63
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.recv_messages = _NOTHING  # type: ignore[assignment]
+        self.drain_waiters = []  # type: ignore[assignment]
+
+    def forget_handshake(self) -> None:
+        """Thousands of idle stations need not keep their headers."""
+        for message in (self.request, self.response):
+            if message is not None:
+                message.headers.clear()
 
     # ------------------------------------------------------------------ for the conversation
 

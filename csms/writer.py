@@ -87,11 +87,12 @@ FRAME_FIELDS = ("station", "at", "direction", "kind", "message_id", "action", "p
 class _Batch:
     jobs: list[tuple[Job, asyncio.Future[Any] | None]]
     folds: dict[tuple[Fold, Hashable], list[Any]]
+    firsts: dict[tuple[Fold, Hashable], list[Any]] = field(default_factory=dict)
     outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = field(default_factory=list)
     told: list[announcing.Announcement] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.jobs or self.folds)
+        return bool(self.jobs or self.folds or self.firsts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Job, asyncio.Future[Any] | None]] = deque()
         self._folds: dict[tuple[Fold, Hashable], list[Any]] = {}
+        self._firsts: dict[tuple[Fold, Hashable], list[Any]] = {}
         self._folded = 0
         self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT_WAITING)
         self._something = threading.Condition()
@@ -157,11 +159,19 @@ class Writer:
         except WriterFull:
             log.warning("the database is behind; a note was dropped")
 
-    def fold(self, verb: Fold, key: Hashable, item: Any) -> None:
+    def fold(self, verb: Fold, key: Hashable, item: Any, *, first: bool = False) -> None:
         """Facts about one thing: `verb(key, items)` is called once a batch with all of them, in order.
 
         Nobody waits for it, so the writer is not woken: it comes by itself every `PAUSE_S`, and has more of them then.
+        They are written after the jobs of their batch; `first` are written before them: what comes in later may build
+        on it.
         """
+        if first:
+            with self._something:
+                waiting = self._firsts.setdefault((verb, key), [])
+                if len(waiting) < self._capacity:
+                    waiting.append(item)
+            return
         with self._something:
             if self._folded >= self._capacity:
                 return
@@ -189,7 +199,8 @@ class Writer:
                 if batch:
                     self._write(batch)
                 self._write_frames()
-                if self._stopping and not self._waiting and not self._folds and not self._frames:
+                left = self._waiting or self._folds or self._firsts or self._frames
+                if self._stopping and not left:
                     return
         finally:
             connection.close()
@@ -200,8 +211,9 @@ class Writer:
                 self._something.wait(PAUSE_S)
             jobs = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             folds, self._folds = self._folds, {}
+            firsts, self._firsts = self._firsts, {}
             self._folded = 0
-            return _Batch(jobs, folds)
+            return _Batch(jobs, folds, firsts)
 
     def _write(self, batch: _Batch) -> None:
         """Write a batch, however long the database is away. One bad job never fails its neighbours."""
@@ -232,6 +244,8 @@ class Writer:
         announcing.forget()
         _commit_to_the_disk()
         with transaction.atomic():
+            for (verb, key), items in batch.firsts.items():
+                self._do(lambda verb=verb, key=key, items=items: verb(key, items), None, batch)  # type: ignore[misc]
             shared: dict[Any, list[tuple[Shared, asyncio.Future[Any] | None]]] = {}
             for job, future in batch.jobs:
                 if isinstance(job, Shared):
@@ -248,7 +262,8 @@ class Writer:
         counting.WRITER_BATCH.add("folds", n=len(batch.folds))
 
     def _write_one_by_one(self, batch: _Batch) -> None:
-        alone = [_Batch([job], {}) for job in batch.jobs]
+        alone = [_Batch([], {}, {fold: items}) for fold, items in batch.firsts.items()]
+        alone += [_Batch([job], {}) for job in batch.jobs]
         alone += [_Batch([], {fold: items}) for fold, items in batch.folds.items()]
         batch.outcomes, batch.told = [], []
         for single in alone:
