@@ -313,16 +313,24 @@ class Keeper:
         self.note(slot, **({} if self._settled(slot, want) else {"state": STATE.SENT}))
         detail = ""
         failed: list[Rung] = []
+        teaches = True
         try:
             for rung in self.ladder(slot, want, transaction_id is not None):
                 now = self._session.now()
                 told, steps = self._profile(rung, slot, want, transaction_id, now)
                 self.tell(slot, want, means=str(rung), sent_at=now)
                 status = await self.send(told, rank, slot)
+                if status is None:
+                    teaches = False  # a transaction whose id is too long to be named, say: no fault of its model
+                    detail = detail or "cannot be said in its version"
+                    continue
                 if status == "Accepted":
                     if rung.purpose is Purpose.TX_DEFAULT:
                         self._covered(slot, want)
-                    self._remember(slot, rung, transaction_id is not None, failed)
+                    if teaches:
+                        self._remember(slot, rung, transaction_id is not None, failed)
+                    else:
+                        slot.rung = rung
                     until = now + timedelta(seconds=self._session.knobs.lease_s)
                     self._took(slot, want, until, transaction_id, steps, rung)
                     return
@@ -379,8 +387,8 @@ class Keeper:
         lease_s = self._session.knobs.lease_s
         slot.covered_until = -1e9 if self._is_fail_safe(want) else self._mono() + lease_s
 
-    async def send(self, told: ChargingProfile, rank: int, slot: Slot | None = None) -> str:
-        """The station's own word: Accepted, Rejected …, or its error."""
+    async def send(self, told: ChargingProfile, rank: int, slot: Slot | None = None) -> str | None:
+        """The station's own word: Accepted, Rejected …, or its error. None: it cannot be said, and was not sent."""
         call = self._session.speaks.set_profile(told)
         try:
             result = await self._session.ask(call, rank=rank, sent=None if slot is None else partial(_left, slot))
@@ -388,7 +396,7 @@ class Keeper:
             return str(error)[:200]
         except CallNotValid as error:
             log.error("%s: a profile of ours is not valid: %s", self._session.identity, error)
-            return str(error)[:200]
+            return None
         finally:
             if slot is not None:
                 slot.on_wire = False

@@ -382,3 +382,32 @@ async def test_a_current_above_the_limit_of_a_station_out_of_reach_is_nobodys_to
         kept = await sync_to_async(place.limit)()
         assert kept is not None and (kept.accepted_a, kept.isolated_at) == (16, None)
         assert kept.lease_until > datetime.now(UTC) + timedelta(seconds=10)
+
+
+async def test_a_transaction_that_cannot_be_named_is_limited_otherwise_and_teaches_nothing_of_its_model() -> None:
+    """An id of more than 36 characters fits no profile of 2.0.1; that says nothing about the station's model."""
+    async with running(patience=QUICK) as gateway:
+        evse = await enter("CS-1")
+        async with station(gateway, version=V201) as bare:
+            await bare.ask(
+                "BootNotification",
+                {"reason": "PowerUp", "chargingStation": {"vendorName": "V", "model": "M", "firmwareVersion": "1"}},
+            )
+            started = {
+                "eventType": "Started",
+                "timestamp": datetime.now(UTC).isoformat(),
+                "triggerReason": "Authorized",
+                "seqNo": 0,
+                "transactionInfo": {"transactionId": "x" * 60},
+                "evse": {"id": 1, "connectorId": 1},
+            }
+            await bare.ask("TransactionEvent", started)
+            await sync_to_async(want_limit)(evse, amps=8, reason="test", lease_s=300)
+            await bare.was_asked("SetChargingProfile", _eight_amps)
+            await until(lambda: ToldLimit.objects.filter(wanted_a=8, accepted_at__isnull=False).first())
+
+    assert await sync_to_async(known)("purpose") is None
+
+
+def _eight_amps(payload: dict[str, Any]) -> bool:
+    return payload["chargingProfile"]["chargingSchedule"][0]["chargingSchedulePeriod"][0]["limit"] == 8
