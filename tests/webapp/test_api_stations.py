@@ -11,6 +11,7 @@ import pytest
 from django.utils import timezone
 
 from csms.models import EVSE, ChargingStation, OcppMessage
+from csms.sealing import opened
 from meters import live
 from meters.measurement import Measurement
 from tests.people import calling
@@ -237,7 +238,7 @@ class Gateway(threading.Thread):
     def run(self) -> None:
         client = live.connection()
         found = client.xread({"call:g1": "0"}, block=5000, count=1)
-        self.asked = json.loads(found[0][1][0][1]["body"])
+        self.asked = json.loads(opened(found[0][1][0][1]["body"]))
         client.rpush(f"reply:{self.asked['id']}", json.dumps(self.reply))
 
 
@@ -283,6 +284,25 @@ def test_what_the_station_answers_is_passed_on(office, operator, reply, status, 
     assert answer.json() == body
     assert gateway.asked["action"] == "DataTransfer"
     assert json.dumps(gateway.asked["payload"]) == '{"messageId": "m", "vendorId": "v", "data": {"b": 1, "a": 2}}'
+
+
+def test_a_password_a_station_tells_is_blanked(office, operator):
+    scenery.connect(office.campus.evses[0])
+    told = {"component": {"name": "SecurityCtrlr"}, "variable": {"name": "BasicAuthPassword"}}
+    result = {"getVariableResult": [{**told, "attributeStatus": "Accepted", "attributeValue": "tell-nobody"}]}
+    gateway = Gateway({"kind": "result", "result": result})
+    gateway.start()
+
+    answer = operator.post(
+        f"{STATIONS}{office.station.identity}/ocpp/",
+        {"action": "GetVariables", "payload": {"getVariableData": [told]}},
+        content_type="application/json",
+    )
+    gateway.join(5)
+
+    assert answer.status_code == 200, answer.content
+    assert "tell-nobody" not in answer.content.decode()
+    assert answer.json()["result"]["getVariableResult"][0]["attributeStatus"] == "Accepted"
 
 
 def test_what_does_not_fit_the_dialect_is_not_sent(office, operator):

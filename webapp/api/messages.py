@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from csms import bus, calls
 from csms.models import ChargingStation, OcppMessage
+from csms.redaction import blank
 from meters.access import narrow
 from webapp.api.fields import PlainJSON, Strict
 from webapp.api.permissions import INSTALLER, OPERATOR, SiteScoped, require
@@ -139,15 +140,15 @@ class StationCall(StationAt, generics.GenericAPIView[ChargingStation]):
 
 
 def asked(question: Callable[[], Mapping[str, Any]]) -> Response:
-    """What a station answered, or why it did not, with the status that says so."""
+    """What a station answered, or why it did not, with the status that says so. Some tell their own passwords."""
     try:
-        result = question()
+        result = blank(dict(question()))
     except bus.StationUnreachable:
         return _error(409, "NotConnected", str(_("The station is not connected.")))
     except bus.CallNotValid as error:
         return _error(422, "NotValid", str(error))
     except bus.CallRefused as error:
-        return _error(502, error.code, error.description, error.details)
+        return _error(502, error.code, error.description, blank(error.details))
     except bus.NoAnswer as error:
         return _error(504, "NoAnswer", str(error))
     return Response({"result": result})
