@@ -5,7 +5,7 @@ What a station answers is shown as a message; that it is not connected is an ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -377,9 +377,7 @@ class ChargingStationAdmin(SecurityActions, CareActions, InspectionActions, Site
     def send_limit(self, request: HttpRequest, form: LimitForm, object_id: str) -> HttpResponse:
         said = form.cleaned_data
         amps, watts = (said["limit"], None) if said["unit"] == "A" else (None, said["limit"])
-        by = request.user.get_username()
-        station = self._station(request, object_id)
-        ask(request, station, lambda: _want(said["evse"], amps, watts, by, said["minutes"] * 60))
+        _want(request, self._station(request, object_id), said["evse"], amps, watts, said["minutes"] * 60)
         return self._back(request, object_id)
 
     @daily(_("Clear the limits"), form=OnEVSE, icon="layers_clear", explained=_("The fail-safe limit stays."))
@@ -389,13 +387,21 @@ class ChargingStationAdmin(SecurityActions, CareActions, InspectionActions, Site
         return self._back(request, object_id)
 
 
-def _want(evse: EVSE, amps: float | None, watts: float | None, by: str, lease_s: int) -> Mapping[str, Any]:
+def _want(
+    request: HttpRequest, station: ChargingStation, evse: EVSE, amps: float | None, watts: float | None, lease_s: int
+) -> None:
     """A limit is a desired state: it is kept beside what others want, the lowest is sent when the station is there."""
+    by, level = request.user.get_username(), messages.SUCCESS
     reason = gettext("by hand (%(user)s)") % {"user": by}
-    want_limit(evse, amps=amps, watts=watts, reason=reason, lease_s=lease_s, by=by)
-    if bus.holder(evse.station.identity) is None:
-        raise bus.StationUnreachable(evse.station.identity)
-    return {"status": "Scheduled"}
+    try:
+        want_limit(evse, amps=amps, watts=watts, reason=reason, lease_s=lease_s, by=by)
+        text = gettext("%(station)s is being told. Whether it follows is shown under its limits.")
+        if bus.holder(station.identity) is None:
+            level = messages.WARNING
+            text = gettext("%(station)s is not connected. The limit is kept for its time, and sent if it comes back.")
+    except redis.RedisError:
+        level, text = messages.ERROR, gettext("Redis is away, so no station can be reached.")
+    messages.add_message(request, level, text % {"station": station} if "%" in text else text)
 
 
 def with_holders(stations: list[ChargingStation]) -> list[ChargingStation]:

@@ -185,7 +185,7 @@ def test_a_limit_by_hand_is_a_wish_with_a_lease(office):
 
     (want,) = map(json.loads, live.connection().hvals("hands:CS-001:1"))
     assert (want["limit_a"], want["limit_w"], want["reason"]) == (8, None, "by hand (olivia)")
-    assert said == ["CS-001 is not connected; nothing was sent."]
+    assert said == ["CS-001 is not connected. The limit is kept for its time, and sent if it comes back."]
 
 
 @pytest.mark.parametrize(
