@@ -212,7 +212,7 @@ class Plaza:
         most = post.outlet.max_w
         unit = 3 * NOMINAL_V if post.dc else 1.0
         limit = limit * unit if most is None else min(limit * unit, most)
-        drew = post.outlet.drawing
+        drew = post.outlet.drawing and post.outlet.offering
         post.outlet.step(limit, 3, self.now, self.tick_s)
         if drew and post.outlet.car is not None and not post.outlet.offering:
             post.switches.append(self.now)

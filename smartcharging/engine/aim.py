@@ -249,7 +249,7 @@ class _Sharing:
         rests = possible & fleet.fresh_pause
         self._say(rests, "minimum time off")
         possible &= ~rests
-        free = surplus_a(self.snapshot, fleet) or 0.0
+        free = surplus_a(self.snapshot, fleet, self.left)
         chosen = np.zeros(len(fleet), dtype=bool)
         needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
         running = (np.nan_to_num(fleet.offered_a, nan=0.0) > 0).tolist()

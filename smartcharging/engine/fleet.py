@@ -204,7 +204,10 @@ class Fleet:
             risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
 
             station = np.fmin(fact["max_a"], fact["max_w"] / (uses[:, SUM] * NOMINAL_V))
-            slack = slack_s(-fact["departure"], fact["energy_needed_wh"], station * uses[:, SUM] * NOMINAL_V)
+            # A car that has shown the most it takes needs longer than its station would.
+            draws = memory[:, carried.DRAWS]
+            full_a = np.fmin(station, np.where(draws >= fact["min_a"], draws, np.nan))
+            slack = slack_s(-fact["departure"], fact["energy_needed_wh"], full_a * uses[:, SUM] * NOMINAL_V)
             must = wants & (slack <= rules.must_within_s)
             fresh_start = started_lately(offered, fact["on_since"], rules)
             fresh_pause = paused_lately(offered, fact["off_since"], here_s, rules)

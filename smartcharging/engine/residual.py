@@ -254,29 +254,22 @@ def spread(battery: BatteryState, power_w: float, supply: Supply = Supply.TN) ->
     return np.array([each * p for p in phases] + [power_w / NOMINAL_V])
 
 
-def surplus_a(snapshot: Snapshot, fleet: Fleet) -> float | None:
+def surplus_a(snapshot: Snapshot, fleet: Fleet, left: Residual) -> float:
     """What would be exported if no surplus car charged and no battery worked, in amps of all phases together.
 
-    Cars come before the battery: what it charges with is surplus too, and what it discharges is not. None when the
-    meter at the grid connection is silent: unknown is not zero, and not surplus either.
+    Cars come before the battery: what it charges with is surplus too, and what it discharges is not. Nothing when the
+    meter at the grid connection is silent: unknown is not surplus. More sun is believed as slowly as any fall of other
+    load, less of it at once.
     """
     reading = snapshot.readings.get(0)
-    if reading is None:
-        return None
-    net = _net_a(reading, snapshot.grid.supply)
-    if net is None or any(b.power_w is None for b in snapshot.batteries):
-        return None
-    cars = float(fleet.drawn[fleet.surplus & ~fleet.must, SUM].sum())
-    batteries = sum((b.power_w or 0.0) / NOMINAL_V for b in snapshot.batteries)
-    return max(-(net - cars - batteries), 0.0)
+    if reading is None or not _tells_power(reading) or any(b.power_w is None for b in snapshot.batteries):
+        return 0.0
+    others = ~(fleet.surplus & ~fleet.must)
+    return max(-float(left.other[0, SUM] + fleet.risen[others, SUM].sum()), 0.0)
 
 
-def _net_a(reading: NodeReading, supply: Supply) -> float | None:
-    if reading.power_w is not None and math.isfinite(reading.power_w):
-        return reading.power_w / NOMINAL_V
-    if reading.current_a is not None and all(math.isfinite(a) for a in reading.current_a):
-        return sum(reading.current_a) * power_weight(3, supply) / 3
-    return None
+def _tells_power(reading: NodeReading) -> bool:
+    return reading.current_a is not None and all(math.isfinite(a) for a in reading.current_a)
 
 
 def _readings(snapshot: Snapshot) -> tuple[Floats, Floats]:

@@ -5,10 +5,12 @@ The site is that of `tests/scenarios/world.py`; what lies between engine and cop
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from csms.simulator.car import Car
-from smartcharging.engine.snapshot import BatteryState
+from smartcharging.engine.snapshot import BatteryState, Mode
 from tests import worlds
 from tests.closed_loop import Plaza
 
@@ -16,14 +18,14 @@ CARS = ("R1-A", "R1-B", "R2-A", "DC-1")
 NARROWEST = 4 * 6.0
 
 
-def square(building_a: float = 25.0, *, report_s: float = 10.0, battery: bool = True) -> Plaza:
+def square(building_a: float = 25.0, *, report_s: float = 10.0, battery: bool = True, tick_s: float = 0.5) -> Plaza:
     world = worlds.of(
         ("grid", None, 63, {"metered": True, "margin_a": 1.0, "fallback_a": 35.0}),
         ("row 1", "grid", 40, {}),
         ("row 2", "grid", 32, {}),
     )
     store = BatteryState("store", 0, 0.5, 20_000, 5_000, 5_000) if battery else None
-    plaza = Plaza(world, building_a, battery=store, report_s=report_s)
+    plaza = Plaza(world, building_a, battery=store, report_s=report_s, tick_s=tick_s)
     plaza.post("R1-A", "row 1", priority=3)
     plaza.post("R1-B", "row 1", wiring=("L2", "L3", "L1"), priority=2)
     plaza.post("R2-A", "row 2", wiring=("L2",), priority=2)
@@ -195,3 +197,81 @@ def test_when_everything_is_settled_nobody_is_told_anything():
     plaza.live(100)
 
     assert plaza.history[-200:] == [began] * 200
+
+
+# --- the plan, the sun and the live layer together --------------------------------------------------------------------
+
+
+def test_a_plan_that_changes_its_mind_every_minute_does_not_switch_a_car_on_and_off_with_it():
+    plaza = square(10.0, battery=False, tick_s=5.0)
+    plaza.facts = {"plan_valid": True}
+
+    def plan(now):
+        return 0.0 if int((now - worlds.NOON).total_seconds() // 60) % 2 else 6_900.0
+
+    plaza.arrive("R1-A", car(), mode=Mode.PLAN, planned_w=plan)
+    plaza.live(2 * 3600)
+
+    assert len(plaza.posts["R1-A"].switches) <= 6
+    assert plaza.reason("R1-A") in {"plan", "switched enough"}
+    plaza.live(600)
+    assert len(plaza.posts["R1-A"].switches) <= 6
+
+
+def test_a_plan_that_runs_out_becomes_charging_and_never_a_stop():
+    plaza = square(10.0, battery=False)
+    plaza.facts = {"plan_valid": True}
+    plaza.arrive("R1-A", car(), mode=Mode.PLAN, planned_w=lambda _: 6_900.0)
+    plaza.live(60)
+    assert plaza.drawn_a("R1-A") == 10
+    since = len(plaza.history)
+
+    plaza.facts = {"plan_valid": False}
+    plaza.live(60)
+
+    assert min(h["R1-A"] for h in plaza.history[since:]) >= 10
+    assert plaza.drawn_a("R1-A") == 16
+
+
+def test_a_car_that_must_charge_now_does_so_whatever_the_plan_says():
+    plaza = square(10.0, battery=False)
+    plaza.facts = {"plan_valid": True}
+    soon = plaza.now + timedelta(hours=1)
+
+    plaza.arrive("R1-A", car(), mode=Mode.PLAN, planned_w=lambda _: 0.0, departure=soon, energy_needed_wh=18_000.0)
+    plaza.live(60)
+
+    assert plaza.drawn_a("R1-A") == 16
+
+
+@pytest.mark.parametrize("report_s", [5.0, 10.0])
+def test_a_surplus_car_follows_the_sun_within_half_a_minute(report_s):
+    plaza = square(5.0, battery=False, report_s=report_s)
+    plaza.pv = {0: (-13.0, -13.0, -13.0)}
+    plaza.arrive("R1-A", car(), mode=Mode.SURPLUS)
+    plaza.live(90)
+    assert plaza.drawn_a("R1-A") == pytest.approx(8.0, abs=0.6)
+
+    plaza.pv = {0: (-18.0, -18.0, -18.0)}
+    plaza.live(30)
+    assert plaza.drawn_a("R1-A") == pytest.approx(13.0, abs=1.0)
+
+    plaza.pv = {0: (-12.0, -12.0, -12.0)}
+    plaza.live(30)
+    assert plaza.drawn_a("R1-A") == pytest.approx(7.0, abs=0.6)
+
+
+def test_the_quarter_hours_mean_stays_below_its_target():
+    plaza = square(10.0, battery=False, tick_s=2.0)
+    plaza.now = plaza.world.now.replace(minute=0, second=0)
+    target_w, imported_wh = 20_000.0, 0.0
+    for key in ("R1-A", "R1-B"):
+        plaza.arrive(key, car())
+
+    for _ in range(round(900 / plaza.tick_s)):
+        plaza.facts = {"peak_target_w": target_w, "quarter_import_wh": imported_wh}
+        plaza.tick()
+        imported_wh += sum(plaza.current_a(0)) * 230 * plaza.tick_s / 3600
+
+    assert imported_wh * 4 <= target_w * 1.01
+    assert imported_wh * 4 > target_w * 0.9
