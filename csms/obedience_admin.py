@@ -167,10 +167,7 @@ def limits_of(station: ChargingStation) -> SafeString | str:
 def state_of(told: ToldLimit) -> str:
     if told.state == "asked":
         return gettext("asked")
-    try:
-        return str(WantedLimit.State(told.state).label)
-    except ValueError:
-        return told.state
+    return str(dict(WantedLimit.State.choices).get(told.state, told.state))
 
 
 def _amount(told: ToldLimit) -> str:
@@ -473,14 +470,32 @@ class AlarmAdmin(LedgerAdmin):
         return self.message_and_return(request, reverse("admin:csms_alarm_changelist") + "?open=yes")
 
 
+class HowFar(admin.SimpleListFilter):
+    """How far a limit was followed."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("asked", _("asked")), *WantedLimit.State.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(state=self.value()) if self.value() else queryset
+
+
 @admin.register(ToldLimit)
 class ToldLimitAdmin(LedgerAdmin):
     site_path = "evse__station__site"
     list_display = ("evse", "limit", "reason", "who", "means", "how_far", "at", "sent_at", "accepted_at", "measured_at")
-    list_filter = (("evse__station__site", OfMySites), "state")
+    list_filter = (("evse__station__site", OfMySites), HowFar)
     list_select_related = ("evse__station",)
     search_fields = ("evse__station__identity", "reason")
+    exclude = ("state",)
     ordering = ("-at", "-pk")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        shown = super().get_readonly_fields(request, obj)
+        return ["how_far" if name == "state" else name for name in shown]
 
     @column(_("limit"))
     def limit(self, told: ToldLimit) -> str:

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from csms import alarms
 from csms.models import ChargingStation, WantedLimit
-from csms.obedience_models import Alarm, StationModel
+from csms.obedience_models import Alarm, StationModel, ToldLimit
 from tests.people import calling
 from tests.webapp.test_admin_pages import entered, page
 
@@ -75,6 +75,21 @@ def test_a_stations_page_shows_its_limits_its_capabilities_and_its_quirks(office
 
     for words in ("fields the schema does not know", "odd_thing", "set on this station", "learnt", "default profile"):
         assert words in shown, words
+
+
+def test_how_far_a_limit_was_followed_is_said_in_words_and_can_be_chosen(office):
+    told = ToldLimit.objects.get()
+    ToldLimit.objects.update(state="not_followed")
+    client = entered(office.cast["operator"])
+
+    shown = client.get(page("csms.toldlimit", "change", told.pk)).content.decode()
+    listed = [
+        client.get(page("csms.toldlimit"), {"state": s}).context["cl"].result_count for s in ("not_followed", "asked")
+    ]
+
+    assert "not followed" in shown
+    assert "not_followed" not in shown
+    assert listed == [1, 0]
 
 
 def test_a_superuser_sets_what_a_model_can_and_learning_does_not_undo_it(office):
