@@ -201,8 +201,12 @@ def _taught(station: ChargingStation, more: Mapping[str, Any]) -> None:
     ChargingStation.objects.filter(pk=station.pk).update(capabilities={**mine, OWN: taught})
 
 
-def asks(station_pk: int, question: str, booted: bool, at: datetime) -> str:
-    """May this question be asked now? `ask`: it is written down that it is; `wait`: another is being asked; `never`."""
+def asks(station_pk: int, question: str, booted_since: datetime | None, at: datetime) -> str:
+    """May this question be asked now? `ask`: it is written down that it is; `wait`: another is being asked; `never`.
+
+    `booted_since` is when the socket came on which it told a boot, None without one: what was asked before that socket
+    was followed by the boot. A boot told twice on one socket is no boot in between.
+    """
     station = ChargingStation.objects.get(pk=station_pk)
     model = model_of(station)
     if model is None:
@@ -216,7 +220,7 @@ def asks(station_pk: int, question: str, booted: bool, at: datetime) -> str:
     tries = int(entry.get("tries", 1)) if entry else 0
     if entry:
         if entry.get("station") == station.identity:
-            if booted:
+            if booted_since is not None and _moment(entry.get("at"), at) < booted_since:
                 _ask(model, question, {**entry, "answer": REBOOTED})
                 return NEVER
         elif at - _moment(entry.get("at"), at) < OPEN_FOR:

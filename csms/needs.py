@@ -12,7 +12,6 @@ from csms.announcing import announce
 from csms.models import EVSE, Transaction
 from csms.reported import CarSchedule, Needs
 from csms.reported_models import ChargingNeeds
-from csms.stations import evse_of
 
 NEEDS_CHANNEL = "needs"
 WAIT_FOR_THE_CHARGE = timedelta(minutes=10)
@@ -20,7 +19,7 @@ WAIT_FOR_THE_CHARGE = timedelta(minutes=10)
 
 def needs_told(station_pk: int, needs: Needs, at: datetime) -> None:
     """The newest needs of a charge replace those before."""
-    evse = evse_of(station_pk, needs.evse)
+    evse = EVSE.objects.filter(station=station_pk, number=needs.evse).first()  # no word of a car makes an EVSE
     if evse is None:
         return
     running = _running(evse)
@@ -62,7 +61,7 @@ def adopt(transaction: Transaction, now: datetime) -> ChargingNeeds | None:
 
 def schedule_told(station_pk: int, schedule: CarSchedule, fits: bool, at: datetime) -> None:
     """The schedule a car made of what it was offered, and whether it keeps the limit."""
-    evse = evse_of(station_pk, schedule.evse)
+    evse = EVSE.objects.filter(station=station_pk, number=schedule.evse).first()
     if evse is None:
         return
     row = _row(evse, _running(evse))

@@ -248,9 +248,8 @@ def table() -> str:
     lines = ["| quirk | counter | what is seen | what is done |", "|---|---|---|---|"]
     for repair in sorted((*REPAIRS, *FLAGS, *OTHERS), key=_place):
         forced = " (can be forbidden)" if repair.off else " (can be asked for)" if repair.on else ""
-        lines.append(
-            f"| {repair.quirk or '–'} | {f'`{repair.name}`' if repair.name else '–'} | {repair.seen} | {repair.done}{forced} |"
-        )
+        name = f"`{repair.name}`" if repair.name else "–"
+        lines.append(f"| {repair.quirk or '–'} | {name} | {repair.seen} | {repair.done}{forced} |")
     return "\n".join(lines)
 
 

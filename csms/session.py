@@ -597,9 +597,10 @@ class Session:
         if answer in (learning.OK, learning.REFUSED, learning.REBOOTED, learning.SILENT):
             return answer == learning.OK
         word = learning.WAIT
+        since = self.since if booted else None
         for _ in range(ANOTHER_ASKED_S):
             try:
-                word = await self.write(partial(learning.asks, self._record.pk, name, booted, self.now()))
+                word = await self.write(partial(learning.asks, self._record.pk, name, since, self.now()))
             except (Refusal, DatabaseError) as error:
                 log.warning("%s is not asked for %s: it cannot be written down: %s", self.identity, question, error)
                 return False

@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from csms import alarms, bus
+from csms import alarms, bus, learning
 from csms.bus import Want
 from csms.limits import want_limit
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
@@ -21,6 +21,8 @@ from csms.simulator import Car
 from csms.simulator.temper import Temper
 from tests.csms.charge_point import V16, V201, running, station
 from tests.csms.obeying import QUICK, charging, enter, standing, until
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -411,3 +413,13 @@ async def test_a_transaction_that_cannot_be_named_is_limited_otherwise_and_teach
 
 def _eight_amps(payload: dict[str, Any]) -> bool:
     return payload["chargingProfile"]["chargingSchedule"][0]["chargingSchedulePeriod"][0]["limit"] == 8
+
+
+@pytest.mark.django_db
+def test_a_boot_told_twice_on_one_socket_blames_no_question() -> None:
+    station = ChargingStation.objects.create(identity="TWICE", vendor="Acme", model="One", firmware_version="1")
+    learning.meet(station.pk, NOW)
+    assert learning.asks(station.pk, "configure", NOW, NOW + timedelta(seconds=1)) == learning.ASK
+    assert learning.asks(station.pk, "configure", NOW, NOW + timedelta(seconds=2)) == learning.ASK  # the same socket
+    later = NOW + timedelta(seconds=30)
+    assert learning.asks(station.pk, "configure", later, later) == learning.NEVER  # it came back with a boot

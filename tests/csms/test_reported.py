@@ -372,8 +372,11 @@ async def test_no_goal_comes_of_needs_where_nothing_may_be_sent_or_no_place_is_m
 @pytest.mark.django_db
 def test_what_a_car_said_before_its_charge_is_adopted_once() -> None:
     row = a_station()
+    needs.needs_told(row.pk, Needs(7, energy_wh=5_000), NOW)  # no word of a car makes an EVSE
+    assert not EVSE.objects.exists()
+    evse = EVSE.objects.create(station=row, number=1)
     needs.needs_told(row.pk, Needs(1, energy_wh=5_000), NOW)
-    charge = Transaction.objects.create(station=row, evse=EVSE.objects.get(), transaction_id="t1", started_at=NOW)
+    charge = Transaction.objects.create(station=row, evse=evse, transaction_id="t1", started_at=NOW)
 
     found = needs.adopt(charge, NOW + timedelta(minutes=1))
 
