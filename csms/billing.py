@@ -107,9 +107,9 @@ def _kept(transaction: Transaction) -> Cost | None:
 def _count(transaction: Transaction, station: ChargingStation) -> Count:
     count = Count(station.most_w)
     count.points = []
-    facts = ledger_store.facts(transaction.pk)
-    if facts:
-        tell(facts, ledger_store.readings(transaction.pk), count)
+    pk = transaction.pk
+    if facts := ledger_store.facts([pk])[pk]:
+        tell(facts, ledger_store.readings([pk])[pk], count)
     return count
 
 

@@ -73,6 +73,7 @@ class Batch:
             (pk, report.transaction_id) for pk, report in entries if report.transaction_id
         )
         self._starts: dict[ledger_store.Key, Transaction] = {}
+        self._running: dict[int, Transaction] = {}
         shown = {
             (station.site_id, report.token.value.upper())
             for pk, report in entries
@@ -158,6 +159,10 @@ class Batch:
     def take_values(self, groups: Mapping[tuple[int, int, str], Sequence[MeterValue]]) -> None:
         self._transactions = ledger_store.transactions((pk, told) for pk, _, told in groups if told)
         places = {(e.station_id, e.number): e for e in EVSE.objects.filter(station_id__in={pk for pk, _, _ in groups})}
+        nameless = {places[pk, number].pk for pk, number, told in groups if not told and (pk, number) in places}
+        for evse_pk, transaction in ledger_store.running(nameless).items():
+            key = (transaction.station_id, transaction.transaction_id)
+            self._running[evse_pk] = self._transactions.setdefault(key, transaction)
         for (station_pk, number, told), values in groups.items():
             station = self.stations.get(station_pk)
             if station is None or not 1 <= number <= MOST_EVSES:
@@ -165,8 +170,8 @@ class Batch:
             evse = places.get((station_pk, number)) or evse_of(station_pk, number)
             if evse is None:
                 continue
-            for transaction, theirs in self._filed(station, evse, told, values):
-                self._progress(station, evse, transaction, theirs)
+            for found, theirs in self._filed(station, evse, told, values):
+                self._progress(station, evse, found, theirs)
 
     def _filed(
         self, station: ChargingStation, evse: EVSE, told: str, values: Sequence[MeterValue]
@@ -183,14 +188,7 @@ class Batch:
         fresh = [v for v in values if not _long_ago(v)]
         filed: list[tuple[Transaction | None, list[MeterValue]]] = []
         if fresh:
-            running = (
-                None
-                if told
-                else ledger_store.locked().filter(evse=evse, ended_at=None).order_by("started_at", "pk").last()
-            )
-            if running is not None:
-                running = self._transactions.setdefault((station.pk, running.transaction_id), running)
-            filed.append((running, fresh))
+            filed.append((None if told else self._running.get(evse.pk), fresh))
         if replayed:
             filed.append((None, replayed))
             first, last = min(v.moment.at for v in replayed), max(v.moment.at for v in replayed)
@@ -261,8 +259,7 @@ class Batch:
         ledger_store.add_samples([*self._samples, *ledger_store.new_samples(self._late)])
         ledger_store.add_signed(self._signed)
         self._match()
-        for transaction in list(self._retold.values()):
-            self._tell_anew(transaction)
+        self._tell_all_anew()
         self._save()
         for pk in sorted(self._changed):
             self._announce(self._changed[pk])
@@ -338,8 +335,7 @@ class Batch:
                 unmatched.wait(event, taken.report.transaction_id)
         changed: set[int] = set()
         if self._ends:  # the pairs are made from the rows, so these must be there
-            for transaction in list(self._retold.values()):
-                self._tell_anew(transaction)
+            self._tell_all_anew()
             self._save()
         for station, around in self._ends:
             changed |= unmatched.match(station, around, station.most_w)
@@ -348,19 +344,27 @@ class Batch:
         for pk in sorted(changed):
             self.retell(known.get(pk) or ledger_store.locked().get(pk=pk))
 
-    def _tell_anew(self, transaction: Transaction) -> None:
+    def _tell_all_anew(self) -> None:
+        if not self._retold:
+            return
+        facts = ledger_store.facts(list(self._retold))
+        for pk, transaction in self._retold.items():
+            _take_stray_samples(transaction, facts[pk])
+        readings = ledger_store.readings(list(self._retold))
+        for pk, transaction in list(self._retold.items()):
+            self._tell_anew(transaction, facts[pk], readings[pk])
+
+    def _tell_anew(self, transaction: Transaction, facts: Sequence[Fact], readings: Sequence[Reading]) -> None:
         station = self.stations.get(transaction.station_id)
         if station is None:
             station = self.stations[transaction.station_id] = transaction.station
         ledger_store.with_bill(transaction)
-        facts = ledger_store.facts(transaction.pk)
         if not facts:
             self._changed[transaction.pk] = transaction  # entered by hand or by a demo: there is no story to tell
             return
         count = Count(station.most_w)
         count.points = []
-        _take_stray_samples(transaction, facts)
-        story = tell(facts, ledger_store.readings(transaction.pk), count)
+        story = tell(facts, readings, count)
         transaction.started_at = story.started_at
         transaction.last_event_at = story.last_event_at
         transaction.charging_state = story.charging_state

@@ -7,22 +7,25 @@ keys. Django's own bulk verbs would do the same at several times the cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import orjson
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import DateTimeField, JSONField, Model, QuerySet
 from django.db.models.functions import Upper
 
+from csms import bulk
 from csms.energy import SAMPLE, Reading
 from csms.ledger_models import SignedMeterValue
-from csms.models import ChargingStation, IdToken, MeterSample, Transaction, TransactionEvent
+from csms.models import EVSE, ChargingStation, IdToken, MeterSample, Transaction, TransactionEvent
 from csms.story import Fact
 from csms.vocabulary import Kind, Verdict
 
+M = TypeVar("M", bound=Model)
 Key = tuple[int, str]
 """Station and content key, or station and transaction id."""
 
@@ -31,7 +34,6 @@ _EVENT = (
     *("correction", "register_wh", "charging_state", "stop_reason", "id_token_value", "verdict", "content_key"),
     "payload",
 )
-_SAMPLE = ("evse_id", "transaction_id", "at", "power_w", "energy_wh", "values")
 _TRANSACTION = (
     *("evse_id", "connector", "id_token_id", "id_token_value", "authorized", "started_at", "ended_at", "stop_reason"),
     *("charging_state", "meter_start_wh", "meter_last_wh", "energy_wh", "soc", "last_event_at", "last_seq_no"),
@@ -52,6 +54,7 @@ _RUNNING = (
     ),
 )
 _BILL = ("cost", "currency", "cost_lines", "tariff")
+_KNOWN = tuple(f.attname for f in Transaction._meta.concrete_fields if f.attname not in _BILL)
 _IN_JSON = frozenset({"flags", "gaps", "cost_lines", "tariff", "tally"})
 OFFERS_NOTHING_A = 1.0
 
@@ -60,17 +63,41 @@ OFFERS_NOTHING_A = 1.0
 
 
 def stations(pks: Iterable[int]) -> dict[int, ChargingStation]:
-    rows = ChargingStation.objects.only("site_id", "admission", "wiring", "current", "max_a", "max_w")
-    return {s.pk: s for s in rows.filter(pk__in=set(pks))}
+    wanted = sorted(set(pks))
+    names = _in_model_order(ChargingStation, "id", "site_id", "admission", "wiring", "current", "max_a", "max_w")
+    rows = _read(ChargingStation, names, f"t.id IN ({_marks(wanted)})", wanted)
+    return {row[0]: _made(ChargingStation, names, row) for row in rows}
 
 
 def transactions(keys: Iterable[Key]) -> dict[Key, Transaction]:
-    """By station and transaction id; they stay ours until the commit."""
+    """By station and transaction id, without their bills; they stay ours until the commit."""
     wanted = set(keys)
     if not wanted:
         return {}
-    found = locked().filter(station_id__in={s for s, _ in wanted}, transaction_id__in={t for _, t in wanted})
-    return {(t.station_id, t.transaction_id): t for t in found if (t.station_id, t.transaction_id) in wanted}
+    of_stations, named = sorted({s for s, _ in wanted}), sorted({t for _, t in wanted})
+    condition = f"t.station_id IN ({_marks(of_stations)}) AND t.transaction_id IN ({_marks(named)})"
+    found = {}
+    for row in _read(Transaction, _KNOWN, condition, [*of_stations, *named], lock=True):
+        transaction = _made(Transaction, _KNOWN, row)
+        if (transaction.station_id, transaction.transaction_id) in wanted:
+            found[transaction.station_id, transaction.transaction_id] = transaction
+    places = {t.evse_id for t in found.values() if t.evse_id is not None}
+    if places:
+        names = _in_model_order(EVSE, "id", "station_id", "number")
+        evses = {r[0]: r for r in _read(EVSE, names, f"t.id IN ({_marks(places)})", sorted(places))}
+        for transaction in found.values():
+            if transaction.evse_id in evses:
+                transaction.evse = _made(EVSE, names, evses[transaction.evse_id])
+    return found
+
+
+def running(evse_pks: Iterable[int]) -> dict[int, Transaction]:
+    """The transaction that runs on each of these EVSEs, the newest where there are two."""
+    wanted = sorted(set(evse_pks))
+    condition = f"t.ended_at IS NULL AND t.evse_id IN ({_marks(wanted)})"
+    rows = _read(Transaction, _KNOWN, condition, wanted, lock=True) if wanted else []
+    found = sorted((_made(Transaction, _KNOWN, row) for row in rows), key=lambda t: (t.started_at, t.pk))
+    return {t.evse_id: t for t in found if t.evse_id is not None}
 
 
 def locked() -> QuerySet[Transaction]:
@@ -89,30 +116,28 @@ def tokens(wanted: set[tuple[int, str]]) -> dict[tuple[int, str], IdToken]:
     return {(t.site_id, t.value.upper()): t for t in rows}
 
 
-def facts(transaction_pk: int) -> list[Fact]:
-    """Every event of a transaction."""
-    rows = TransactionEvent.objects.filter(transaction_id=transaction_pk).order_by("pk")
-    return [
-        Fact(Kind(kind), *rest)
-        for kind, *rest in rows.values_list(
-            "kind",
-            "at",
-            "received_at",
-            "seq_no",
-            "correction",
-            "register_wh",
-            "charging_state",
-            "stop_reason",
-            "id_token_value",
-            "verdict",
-        )
-    ]
+def facts(transaction_pks: Sequence[int]) -> dict[int, list[Fact]]:
+    """Every event of these transactions."""
+    rows = TransactionEvent.objects.filter(transaction_id__in=transaction_pks).order_by("pk")
+    found: dict[int, list[Fact]] = {pk: [] for pk in transaction_pks}
+    for pk, kind, *rest in rows.values_list("transaction_id", "kind", *_FACT):
+        found[pk].append(Fact(Kind(kind), *rest))
+    return found
 
 
-def readings(transaction_pk: int) -> list[Reading]:
-    """Every meter value of a transaction, as far as they are still kept."""
-    rows = MeterSample.objects.filter(transaction_id=transaction_pk).order_by("at", "pk")
-    return [reading(*row) for row in rows.values_list("at", "energy_wh", "power_w", "values").iterator(2000)]
+_FACT = (
+    *("at", "received_at", "seq_no", "correction", "register_wh", "charging_state", "stop_reason"),
+    *("id_token_value", "verdict"),
+)
+
+
+def readings(transaction_pks: Sequence[int]) -> dict[int, list[Reading]]:
+    """Every meter value of these transactions, as far as they are still kept."""
+    rows = MeterSample.objects.filter(transaction_id__in=transaction_pks).order_by("transaction_id", "at", "pk")
+    found: dict[int, list[Reading]] = {pk: [] for pk in transaction_pks}
+    for pk, *row in rows.values_list("transaction_id", "at", "energy_wh", "power_w", "values").iterator(2000):
+        found[pk].append(reading(*row))
+    return found
 
 
 def reading(at: datetime, wh: float | None, power_w: float | None, values: Mapping[str, Any]) -> Reading:
@@ -126,6 +151,54 @@ def judged(token: IdToken | None, now: datetime) -> Verdict:
     if token is None:
         return Verdict("invalid")
     return Verdict(str(token.status_at(now)), token.group, token.expires_at, token.pk)
+
+
+def _read(
+    model: type[Model], names: Sequence[str], condition: str, values: Sequence[Any], *, lock: bool = False
+) -> list[tuple[Any, ...]]:
+    """Rows as they are in the database, in the order of their keys: what Django takes longest for is not needed."""
+    columns = ", ".join(f't."{name}"' for name in names)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns} FROM {model._meta.db_table} t WHERE {condition} ORDER BY t.id"  # noqa: S608
+            + (" FOR UPDATE" if lock and connection.features.has_select_for_update else ""),
+            values,
+        )
+        return list(cursor.fetchall())
+
+
+def _made(model: type[M], names: Sequence[str], row: Sequence[Any]) -> M:
+    """A record with these fields; the others are read when they are asked for."""
+    turns = _turns(model, tuple(names), connection.vendor)
+    made = [turn(value) if turn is not None and value is not None else value for turn, value in zip(turns, row)]  # noqa: B905
+    return model.from_db(connection.alias, names, made)
+
+
+@cache
+def _in_model_order(model: type[Model], *names: str) -> tuple[str, ...]:
+    """`from_db` wants the values so."""
+    return tuple(f.attname for f in model._meta.concrete_fields if f.attname in names)
+
+
+@cache
+def _turns(model: type[Model], names: tuple[str, ...], vendor: str) -> list[Callable[[Any], Any] | None]:
+    turns: list[Callable[[Any], Any] | None] = []
+    for field in (next(f for f in model._meta.concrete_fields if f.attname == name) for name in names):
+        if isinstance(field, JSONField):
+            turns.append(orjson.loads)
+        elif vendor == "sqlite" and isinstance(field, DateTimeField):
+            turns.append(_aware)
+        else:
+            turns.append(None)
+    return turns
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)
+
+
+def _marks(values: Collection[Any]) -> str:
+    return ", ".join(["%s"] * len(values))
 
 
 # ---------------------------------------------------------------------- writing
@@ -153,15 +226,11 @@ def add_events(events: Sequence[TransactionEvent]) -> set[Key]:
 
 
 def add_samples(rows: Sequence[MeterSample]) -> None:
-    if not rows:
-        return
-    moment = connection.ops.adapt_datetimefield_value
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO {MeterSample._meta.db_table} ({_columns(_SAMPLE)}) "  # noqa: S608
-            f"VALUES ({', '.join(['%s'] * len(_SAMPLE))})",
-            [(r.evse_id, r.transaction_id, moment(r.at), r.power_w, r.energy_wh, as_json(r.values)) for r in rows],
-        )
+    bulk.insert(
+        MeterSample,
+        ("evse", "transaction", "at", "power_w", "energy_wh", "values"),
+        [(r.evse_id, r.transaction_id, r.at, r.power_w, r.energy_wh, r.values) for r in rows],
+    )
 
 
 def new_samples(rows: Sequence[MeterSample]) -> list[MeterSample]:
