@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TAKEN_CHANNEL = "taken"  # [identity, epoch]: a newer socket was authenticated somewhere
 REPLY_KEEP_S = 60
 CONNECTIONS = 24
+COMMANDS_AT_ONCE = 500
 SILENT_S = 10.0
 ANNOUNCEMENTS_WAITING = 10_000
 LONGEST_PAUSE_S = 2.0
@@ -113,8 +114,8 @@ class Exchange:
         self._live: dict[str, tuple[Measurement, int | None]] = {}
         self._announcements: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_WAITING)
         self._last_moment: list[Callable[[], None]] = []
-        self._claims: list[tuple[tuple[str, ...], asyncio.Future[tuple[int, int]]]] = []
-        self._claiming: asyncio.Task[None] | None = None
+        self._commands: list[tuple[tuple[str | int, ...], asyncio.Future[Any]]] = []
+        self._sending: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._told_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -206,6 +207,37 @@ class Exchange:
             self._announcements.extendleft(reversed(told))
             raise
 
+    # ------------------------------------------------------------------ small commands, many at once
+
+    def _soon(self, *words: str | int) -> asyncio.Future[Any]:
+        """One command; all that wait share a round trip, in the order they came.
+
+        In a storm thousands are asked for within a second, and of two sockets of one station the later must win.
+        """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._commands.append((words, answer))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_all())
+        return answer
+
+    async def _send_all(self) -> None:
+        while self._commands:
+            commands, self._commands = self._commands[:COMMANDS_AT_ONCE], self._commands[COMMANDS_AT_ONCE:]
+            pipe = self._client.pipeline(transaction=False)
+            for words, _ in commands:
+                pipe.execute_command(*words)
+            try:
+                told = await pipe.execute(raise_on_error=False)
+            except Exception as error:  # whoever waits must be told, whatever it was
+                told = [error] * len(commands)
+            for (_, answer), result in zip(commands, told, strict=True):
+                if answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
+
     # ------------------------------------------------------------------ holding stations
 
     async def claim(self, identity: str, body: Mapping[str, Any], came: datetime | None = None) -> tuple[int, int]:
@@ -217,29 +249,8 @@ class Exchange:
         before, after = json.dumps({**body, "epoch": 0}).rsplit("0", 1)
         moment = round(came.timestamp() * 1_000_000) if came is not None else 0
         keys = (f"epoch:{identity}", f"at:{identity}")
-        answer: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-        self._claims.append(((*keys, before, after, str(HOLD_S), str(moment), identity), answer))
-        if self._claiming is None or self._claiming.done():
-            self._claiming = asyncio.create_task(self._claim_all())
-        return await answer
-
-    async def _claim_all(self) -> None:
-        """All claims that wait, in the order they came: of two sockets of one station the later must win."""
-        while self._claims:
-            claims, self._claims = self._claims, []
-            pipe = self._client.pipeline(transaction=False)
-            for words, _ in claims:
-                pipe.eval(_CLAIM, 2, *words)
-            try:
-                answers = await pipe.execute()
-            except Exception as error:  # whoever waits must be told, whatever it was
-                for _, answer in claims:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            for (_, answer), (ours, newest) in zip(claims, answers, strict=True):
-                if not answer.done():
-                    answer.set_result((int(ours), int(newest)))
+        ours, newest = await self._soon("EVAL", _CLAIM, 2, *keys, before, after, HOLD_S, moment, identity)
+        return int(ours), int(newest)
 
     async def hold(self, holds: Mapping[str, tuple[int, Mapping[str, Any]]]) -> dict[str, int]:
         """Go on holding these stations: the newest epoch of each."""
@@ -256,11 +267,10 @@ class Exchange:
         """Let go of stations, unless someone newer holds them."""
         if not holds:
             return
-        pipe = self._client.pipeline(transaction=False)
-        for identity, epoch in holds.items():
-            pipe.eval(_RELEASE, 1, f"at:{identity}", str(epoch))
         try:
-            await pipe.execute()
+            await asyncio.gather(
+                *(self._soon("EVAL", _RELEASE, 1, f"at:{name}", epoch) for name, epoch in holds.items())
+            )
         except AWAY as error:
             log.warning("stations are let go by time, Redis is away: %s", error)
 
@@ -268,12 +278,11 @@ class Exchange:
 
     async def wants(self, places: Iterable[tuple[str, int]]) -> list[Want]:
         """The wants that stand for these EVSEs, those by hand among them. Raises when Redis is away."""
-        pipe = self._client.pipeline(transaction=False)
+        asked = []
         for identity, evse in places:
-            pipe.get(want_key(identity, evse))
-            pipe.hvals(hands_key(identity, evse))
+            asked += [self._soon("GET", want_key(identity, evse)), self._soon("HVALS", hands_key(identity, evse))]
         found = []
-        for answer in await pipe.execute():
+        for answer in await asyncio.gather(*asked):
             for body in answer if isinstance(answer, list) else [answer] if answer else []:
                 try:
                     found.append(Want.from_json(str(body)))
@@ -293,7 +302,7 @@ class Exchange:
     async def get(self, key: str) -> str | None:
         """A short note of ours, such as the proof of an earlier login. None also when Redis is away."""
         try:
-            value = await self._client.get(key)
+            value = await self._soon("GET", key)
         except AWAY:
             return None
         return str(value) if value is not None else None

@@ -7,6 +7,7 @@ when every word before it was lost. `told` and `booted` run in the gateway's wri
 from __future__ import annotations
 
 import secrets
+from collections.abc import Hashable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import PurePath
@@ -134,12 +135,20 @@ def _under_way(station_pk: int, request_id: int | None) -> FirmwareUpdate | None
     return mine.order_by("-asked_at").first()
 
 
+UNSURE = (State.WAITING, State.FAILED, *UPDATES_UNDER_WAY)
+
+
+def all_booted(_key: Hashable, boots: Sequence[tuple[int, str, datetime]]) -> None:
+    """Many at once, as after an outage; hardly any of them has an update."""
+    updated = set(FirmwareUpdate.objects.filter(state__in=UNSURE).values_list("station_id", flat=True))
+    for station_pk, version, at in boots:
+        if station_pk in updated:
+            booted(station_pk, version, at)
+
+
 def booted(station_pk: int, version: str, at: datetime) -> None:
     """A station boots: with the new version it is done, whatever was said or lost before."""
-    unsure = [State.WAITING, State.FAILED, *UPDATES_UNDER_WAY]
-    if not FirmwareUpdate.objects.filter(station_id=station_pk, state__in=unsure).exists():
-        return
-    for update in locked().filter(station_id=station_pk, state__in=unsure):
+    for update in locked().filter(station_id=station_pk, state__in=UNSURE):
         if same_version(version, update.rollout.image.version):
             _end(update, State.DONE, at)
         elif update.status == "Installed" and same_version(version, update.from_version):

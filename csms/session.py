@@ -329,7 +329,8 @@ class Session:
         """A boot: `Accepted` by an operator's word, else `Pending`. The set-up follows the answer."""
         now = self.now()
         self.services.writer.fold(stations.all_booted, "", (self._record.pk, boot, now), first=True)
-        self.post(partial(firmware.booted, self._record.pk, boot.firmware_version, now))
+        told = (self._record.pk, boot.firmware_version, now)
+        self.services.writer.fold(firmware.all_booted, "", told, first=True)
         self._last.clear()
         self.services.memory.meet(self.record, boot.vendor[:100], boot.model[:100], boot.firmware_version[:100])
         record = self.record
