@@ -507,6 +507,8 @@ class Keeper:
             means=str(rung) if rung is not None else "",
         )
         self.tell(slot, want, accepted_at=now)
+        if not renewed:
+            counting.LIMIT_S.observe((now - want.at).total_seconds(), "accepted")
         self.end_alarm(Alarm.Kind.SILENT)
         self.obedience.accepted(slot, holds, want, renewed=renewed, before=before)
 

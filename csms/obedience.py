@@ -179,6 +179,8 @@ class Obedience:
         if slot.state == STATE.MEASURED or slot.state in (STATE.SENT, STATE.WANTED):
             return
         self._keeper.note(slot, state=STATE.MEASURED, detail="", measured_a=round(amps, 2), measured_at=at)
+        if slot.want is not None and slot.want.at <= at:
+            counting.LIMIT_S.observe((at - slot.want.at).total_seconds(), "measured")
         if slot.want is not None:
             self._keeper.tell(slot, slot.want, measured_at=at, measured_a=round(amps, 2))
 
