@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from csms import alarms, bus, stations, trail
+from csms import alarms, bus, counting, stations, trail
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable, Want
 from csms.exchange import AWAY
 from csms.ladder import (

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext
 
-from csms import alarms
+from csms import alarms, counting
 from csms.bus import CallNotValid, CallRefused, NoAnswer, StationUnreachable, Want
 from csms.following import DRAWS_A, Patience, Schedule, Seen, Watch, judge_schedule
 from csms.ladder import profile
