@@ -198,8 +198,9 @@ class Exchange:
                 bodies.append(orjson.dumps(measurement.to_dict()))
                 bodies.append(b"" if site_id is None else orjson.dumps({"site": site_id, "source": source}))
             pipe.eval(_STORE, len(some), *[f"live:{source}" for source in some], *bodies)
-        for channel, body in told:
-            pipe.publish(channel, json.dumps(body))
+        # What is said twice within a moment is said once: after an outage every EVSE is told of several times.
+        for channel, body in dict.fromkeys((channel, json.dumps(body)) for channel, body in told):
+            pipe.publish(channel, body)
         try:
             await pipe.execute()
         except AWAY:
