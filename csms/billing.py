@@ -57,22 +57,35 @@ def terms_of(site_pk: int | None) -> Terms | None:
     )
 
 
-def price_ended(transaction: Transaction, station: ChargingStation, count: Count | None) -> None:
-    """Price a charge that has ended, by the tariff it was priced with before if it was. The caller saves the row.
+class Prices:
+    """What the charges of one batch cost: the tariff of each site is read once."""
 
-    `count` is how it was counted just now; without it that is read again.
-    """
-    terms = Terms.from_dict(transaction.tariff["terms"]) if transaction.tariff else terms_of(station.site_id)
-    if terms is None or transaction.ended_at is None:
-        return
-    charge = _charge(transaction, count or _count(transaction, station), transaction.ended_at)
-    market = _market(terms, station.site_id, charge)
-    cost = price(terms, charge, market)
-    transaction.cost, transaction.currency = cost.total, cost.currency
-    transaction.cost_lines = [line.to_dict() for line in cost.lines]
-    transaction.tariff = {"terms": terms.to_dict(), "vat": float(cost.vat)}
-    if market:
-        transaction.tariff["market"] = [[s.start.isoformat(), s.minutes, str(s.per_kwh)] for s in market]
+    def __init__(self) -> None:
+        self._terms: dict[int | None, Terms | None] = {}
+
+    def price_ended(
+        self, transaction: Transaction, station: ChargingStation, count: Count | None, *, again: bool = False
+    ) -> None:
+        """Price a charge that has ended, by the tariff it was priced with before if it was. The caller saves the row.
+
+        `count` is how it was counted just now; without it that is read again. `again`: it had ended before.
+        """
+        if station.site_id not in self._terms:
+            self._terms[station.site_id] = terms_of(station.site_id)
+        if self._terms[station.site_id] is None and not again:
+            return
+        ledger_store.with_bill(transaction)
+        terms = Terms.from_dict(transaction.tariff["terms"]) if transaction.tariff else self._terms[station.site_id]
+        if terms is None or transaction.ended_at is None:
+            return
+        charge = _charge(transaction, count or _count(transaction, station), transaction.ended_at)
+        market = _market(terms, station.site_id, charge)
+        cost = price(terms, charge, market)
+        transaction.cost, transaction.currency = cost.total, cost.currency
+        transaction.cost_lines = [line.to_dict() for line in cost.lines]
+        transaction.tariff = {"terms": terms.to_dict(), "vat": float(cost.vat)}
+        if market:
+            transaction.tariff["market"] = [[s.start.isoformat(), s.minutes, str(s.per_kwh)] for s in market]
 
 
 def running_cost(transaction: Transaction, now: datetime | None = None) -> Cost | None:

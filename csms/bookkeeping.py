@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Q
-
 from csms import billing, energy, ledger_store, unmatched
 from csms.announcing import TRANSACTION_CHANNEL, announce
 from csms.energy import SAMPLE, SUSPECT, Count, Reading
@@ -19,6 +17,7 @@ from csms.ledger_models import SignedMeterValue
 from csms.models import EVSE, ChargingStation, MeterSample, Transaction, TransactionEvent
 from csms.stations import MOST_EVSES, evse_of, refresh_state, samples_of
 from csms.story import AFTER_END, JUMPED_BACK, SEQ_TWICE, UNTIMED, Fact, suspended, tell
+from csms.succession import Succession
 from csms.vocabulary import Kind, MeterValue, TransactionReport, Verdict, content_key
 
 SUPERSEDED = "closed_by_next"
@@ -88,6 +87,7 @@ class Batch:
         self._changed: dict[int, Transaction] = {}
         self._retold: dict[int, Transaction] = {}
         self._opened: set[int] = set()
+        self._prices = billing.Prices()
         self._whole: set[int] = set()  # told anew, so every column may have changed
         self._ends: list[tuple[ChargingStation, datetime]] = []
 
@@ -351,14 +351,16 @@ class Batch:
         for pk, transaction in self._retold.items():
             _take_stray_samples(transaction, facts[pk])
         readings = ledger_store.readings(list(self._retold))
+        succession = Succession(self._retold.values(), self._opened)
         for pk, transaction in list(self._retold.items()):
-            self._tell_anew(transaction, facts[pk], readings[pk])
+            self._tell_anew(transaction, facts[pk], readings[pk], succession)
 
-    def _tell_anew(self, transaction: Transaction, facts: Sequence[Fact], readings: Sequence[Reading]) -> None:
+    def _tell_anew(
+        self, transaction: Transaction, facts: Sequence[Fact], readings: Sequence[Reading], succession: Succession
+    ) -> None:
         station = self.stations.get(transaction.station_id)
         if station is None:
             station = self.stations[transaction.station_id] = transaction.station
-        ledger_store.with_bill(transaction)
         if not facts:
             self._changed[transaction.pk] = transaction  # entered by hand or by a demo: there is no story to tell
             return
@@ -373,7 +375,7 @@ class Batch:
         kept = set(transaction.flags) - _FROM_STORY - {SUPERSEDED}
         flags = kept | set(story.flags)
         transaction.ended_at, transaction.stop_reason = story.ended_at, story.stop_reason
-        if story.ended_at is None and self._has_a_successor(transaction):
+        if story.ended_at is None and succession.has_a_successor(transaction):
             transaction.ended_at = max(story.last_event_at, story.started_at)
             transaction.stop_reason = "Other"
             transaction.charging_state = ""
@@ -381,9 +383,11 @@ class Batch:
         _counted(transaction, count, flags)
         self._changed[transaction.pk] = transaction
         if transaction.pk in self._opened:
-            self._close_the_ones_before(transaction)
+            self._close_the_ones_before(transaction, succession)
         if transaction.ended_at is not None:
-            billing.price_ended(transaction, station, count)
+            was_open, *_ = self._before[transaction.pk]
+            again = not was_open and transaction.pk not in self._opened
+            self._prices.price_ended(transaction, station, count, again=again)
 
     def _take_token(self, station: ChargingStation, transaction: Transaction, value: str, authorized: bool) -> None:
         transaction.authorized = authorized
@@ -397,31 +401,19 @@ class Batch:
         token = self._tokens.get(wanted) or ledger_store.tokens({wanted}).get(wanted)
         transaction.id_token = token
 
-    def _has_a_successor(self, transaction: Transaction) -> bool:
-        """One EVSE has one transaction at a time: a later start there says that this one has ended."""
-        if transaction.evse_id is None:
-            return False
-        later = Q(started_at__gt=transaction.started_at) | Q(started_at=transaction.started_at, pk__gt=transaction.pk)
-        return Transaction.objects.filter(later, evse_id=transaction.evse_id).exclude(pk=transaction.pk).exists()
-
-    def _close_the_ones_before(self, transaction: Transaction) -> None:
-        if transaction.evse_id is None:
-            return
-        earlier = Q(started_at__lt=transaction.started_at) | Q(started_at=transaction.started_at, pk__lt=transaction.pk)
-        older = ledger_store.locked().filter(earlier, evse_id=transaction.evse_id, ended_at=None)
-        for found in older.exclude(pk=transaction.pk):
+    def _close_the_ones_before(self, transaction: Transaction, succession: Succession) -> None:
+        for found in succession.open_before(transaction):
             lost = self._changed.get(found.pk) or self._retold.get(found.pk) or found
             if lost.ended_at is not None:
                 continue
             self._remember(lost)
             self._whole.add(lost.pk)
-            ledger_store.with_bill(lost)
             lost.ended_at = max(lost.last_event_at or lost.started_at, lost.started_at)
             lost.stop_reason, lost.charging_state = "Other", ""
             lost.flags = sorted({*lost.flags, SUPERSEDED})
             lost.check_before_billing = True
             self._changed[lost.pk] = lost
-            billing.price_ended(lost, self.stations[transaction.station_id], None)
+            self._prices.price_ended(lost, self.stations[transaction.station_id], None)
 
     def _sign(
         self, station: ChargingStation, transaction: Transaction | None, number: int, values: Sequence[MeterValue]
@@ -560,7 +552,7 @@ def _counted(transaction: Transaction, count: Count, flags: set[str]) -> None:
 def _show(transaction: Transaction) -> None:
     """The EVSE shows the charging state of the transaction that runs on it now."""
     evse = transaction.evse
-    if evse is None:
+    if evse is None or SUPERSEDED in transaction.flags:
         return
     if Transaction.objects.filter(evse=evse, started_at__gt=transaction.started_at).exists():
         return  # a replay of old events changes nothing that is shown now

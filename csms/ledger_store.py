@@ -271,7 +271,9 @@ def with_bill(transaction: Transaction) -> None:
 
 def save(whole: Sequence[Transaction], going_on: Sequence[Transaction] = ()) -> None:
     """Write these transactions as they stand here; of those that only went on, what that changes."""
-    _save(_TRANSACTION, whole)
+    unpriced = [t for t in whole if t.get_deferred_fields()]
+    _save(_TRANSACTION, [t for t in whole if t not in unpriced])
+    _save([name for name in _TRANSACTION if name not in _BILL], unpriced)
     _save(_RUNNING, going_on)
 
 

@@ -341,7 +341,11 @@ class Transaction(models.Model):
                 fields=["station", "start_key"], condition=~models.Q(start_key=""), name="start_recognised"
             ),
         ]
-        indexes = [models.Index(fields=["station", "ended_at"]), models.Index(fields=["started_at"])]
+        indexes = [
+            models.Index(fields=["station", "ended_at"]),
+            models.Index(fields=["started_at"]),
+            models.Index(fields=["evse", "started_at"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.station} {self.transaction_id}"
