@@ -65,9 +65,13 @@ class SignOfLife:
                 )
                 self._found = {"database": database, "redis": redis}
                 self._at = asyncio.get_running_loop().time()
-                if not self._migrated and (self._migrations is None or self._migrations.done()):
-                    self._migrations = asyncio.create_task(self._look_at_migrations())
+                self.look_ahead()
         return {"process": not self._stopping(), "migrations": self._migrated, **self._found}
+
+    def look_ahead(self) -> None:
+        """Begin to look at the migrations, so that the answer is known when it is asked for."""
+        if not self._migrated and (self._migrations is None or self._migrations.done()):
+            self._migrations = asyncio.create_task(self._look_at_migrations())
 
     async def _look_at_migrations(self) -> None:
         """It takes a second or more, and once they are complete they stay so: nobody waits for it."""

@@ -60,6 +60,8 @@ class Command(BaseCommand):
             url = f"{scheme}://{listener.host}:{taken}/ocpp/<identity>"
             self.stdout.write(f"Stations connect to {url} ({listener.kind})")
         self.stdout.flush()
+        if gateway.door.sign_of_life is not None:
+            gateway.door.sign_of_life.look_ahead()
         gc.collect()
         gc.freeze()  # what is there now stays; collecting need not look at it again
         await stop.wait()
