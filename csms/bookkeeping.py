@@ -333,12 +333,15 @@ class Batch:
                     station_id=taken.event.station_id, content_key=taken.event.content_key
                 )
                 unmatched.wait(event, taken.report.transaction_id)
+        if not self._ends:
+            return
+        self._tell_all_anew()  # the pairs are made from the rows, so these must be there
+        self._save()
         changed: set[int] = set()
-        if self._ends:  # the pairs are made from the rows, so these must be there
-            self._tell_all_anew()
-            self._save()
         for station, around in self._ends:
             changed |= unmatched.match(station, around, station.most_w)
+        if not changed:
+            return
         known = {t.pk: t for t in self._transactions.values()}
         MeterSample.objects.filter(transaction_id__in=changed, values__has_key=BY_TIME).update(transaction=None)
         for pk in sorted(changed):
