@@ -72,6 +72,7 @@ class Gateway:
         )
         self._listeners = listeners
         self.sessions: dict[str, Session] = {}
+        self._unclaimed: set[str] = set()  # who came while Redis was away
         self._calls: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -229,7 +230,9 @@ class Gateway:
             ours, newest = await self.exchange.claim(session.identity, session.holds(), came)
         except AWAY as error:
             log.warning("%s is held without Redis for now: %s", session.identity, type(error).__name__)
+            self._unclaimed.add(session.identity)
             return
+        self._unclaimed.discard(session.identity)
         session.epoch = ours
         if not ours:
             log.info("%s came to another gateway later (epoch %d)", session.identity, newest)
@@ -250,9 +253,12 @@ class Gateway:
 
     async def _hold(self) -> None:
         """Renew what we hold; close what a newer socket took elsewhere; write when each was last heard."""
-        for session in list(self.sessions.values()):
-            if not session.epoch:
-                await self._claim(session, session.since)
+        for identity in list(self._unclaimed):  # not who is being claimed at this very moment
+            late = self.sessions.get(identity)
+            if late is None or late.epoch:
+                self._unclaimed.discard(identity)
+            else:
+                await self._claim(late, late.since)
         holds = {s.identity: (s.epoch, s.holds()) for s in self.sessions.values() if s.epoch}
         for identity, newest in (await self.exchange.hold(holds)).items():
             self._taken(identity, newest)

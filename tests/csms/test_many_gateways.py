@@ -129,6 +129,26 @@ async def test_a_call_that_comes_too_late_is_not_made() -> None:
         assert [action for action, _ in bare.asked] == ["ClearCache"]
 
 
+async def test_a_station_that_arrives_while_the_others_are_held_is_not_taken_for_an_old_one() -> None:
+    for n in range(10):
+        await accepted(f"CS-{n}", quiet=True)
+    async with running() as gateway:
+        enough = asyncio.Event()
+
+        async def hold_over_and_over() -> None:
+            while not enough.is_set():
+                await gateway._hold()
+                await asyncio.sleep(0)
+
+        holding = asyncio.create_task(hold_over_and_over())
+        for n in range(30):
+            async with station(gateway, f"CS-{n % 10}") as bare:
+                await bare.ask("Heartbeat", {})
+                await bare.ask("Heartbeat", {})
+        enough.set()
+        await holding
+
+
 async def test_who_asks_is_told_at_once_that_the_connection_is_lost() -> None:
     await accepted(quiet=True)
     async with running() as gateway:
@@ -243,6 +263,7 @@ async def again(gateway: Gateway) -> None:
         while True:
             with contextlib.suppress(Exception):
                 await gateway._hold()
+                await asyncio.sleep(0)
                 return
             await asyncio.sleep(0.05)
 
