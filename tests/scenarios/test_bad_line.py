@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.django_db,
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("scenario"),
+    pytest.mark.skipif("LONG_SCENARIOS" not in os.environ, reason="minutes long; set LONG_SCENARIOS=1"),
 ]
 BAD = Odds(delay=0.05, duplicate=0.05, reorder=0.03, fragment=0.05, replay=0.03, delay_s=0.2)
 PROTECTION_S = 12.0
