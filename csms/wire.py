@@ -30,7 +30,7 @@ except ImportError:  # no compiled part on this machine
 
 log = logging.getLogger(__name__)
 
-FRAMES_A_TURN = 8
+FRAMES_A_TURN = 4
 """So many frames of one station are handled before everyone else has a turn."""
 
 FRAGMENTS = 1024

@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError
 from csms.gateway import Gateway
 from csms.listeners import ListenerNotValid
 
-THREAD_SWITCH_S = 0.001
+THREAD_SWITCH_S = 0.0002
 """How long the writer's thread may keep the loop from its next message while both have work; else it were 5 ms."""
 
 
