@@ -140,14 +140,10 @@ def two_gateways(home: House, rounds: int = 5) -> tuple[float, float]:
 
 
 async def _rates(servers: list[Server]) -> list[tuple[float, float]]:
-    before = [server.cpu_s() for server in servers]
     told = await asyncio.gather(
         *(
-            keep_asking(server.port, V16, meter_values, SPEAKERS, 1.0, first=SPEAKERS * n)
+            keep_asking(server.port, V16, meter_values, SPEAKERS, 1.0, first=SPEAKERS * n, used=server.cpu_s)
             for n, server in enumerate(servers)
         )
     )
-    return [
-        (done / max(server.cpu_s() - was, 1e-9), done / took)
-        for server, was, (done, took) in zip(servers, before, told, strict=True)
-    ]
+    return [(done / max(spent, 1e-9), done / took) for done, took, spent in told]

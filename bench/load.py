@@ -146,20 +146,34 @@ class Asker:
 
 
 async def keep_asking(
-    port: int, protocol: str, make: Make, stations: int, seconds: float, *, first: int = 0, wrong: bool = False
-) -> tuple[int, float]:
-    """Every station keeps one call on its way: how many were answered, in how many seconds."""
+    port: int,
+    protocol: str,
+    make: Make,
+    stations: int,
+    seconds: float,
+    *,
+    first: int = 0,
+    wrong: bool = False,
+    used: Callable[[], float] = lambda: 0.0,
+) -> tuple[int, float, float]:
+    """Every station keeps one call on its way: how many were answered, in how many seconds, and what it took.
+
+    `used` is read when all are connected and again when all is done, so that coming and going is not in it.
+    """
     clients = await asyncio.gather(*(connect(port, f"BENCH-{first + i}", protocol) for i in range(stations)))
+    await asyncio.sleep(0.2)  # what is written of who came
     run = time.monotonic_ns() % 1_000_000
     askers = [Asker(client, make, f"{run}-{i}") for i, client in enumerate(clients)]
+    before = used()
     began = time.perf_counter()
     for asker in askers:
         asker.start(began + seconds)
     async with asyncio.timeout(seconds + 60):
         await asyncio.gather(*(asker.done for asker in askers))
     took = time.perf_counter() - began
+    spent = used() - before
     for client in clients:
         client.transport.abort()
     if not wrong and any(asker.errors for asker in askers):
         raise RuntimeError("a call was answered with an error")
-    return sum(asker.answered for asker in askers), took
+    return sum(asker.answered for asker in askers), took, spent

@@ -1,4 +1,6 @@
-"""A gateway whose storage is a queue that nobody empties: what accepting a message costs, without writing it.
+"""A gateway whose storage is a queue that nobody empties: what accepting a message costs, without keeping it.
+
+Nothing of it is written to the database or put into Redis. The benches beside it do both.
 
 python -m bench.node PORT
 """
@@ -19,6 +21,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 django.setup()
 
 from csms import gateway as gateways  # noqa: E402
+from csms.exchange import Exchange  # noqa: E402
 from csms.ledger import Outcome  # noqa: E402
 from csms.vocabulary import Verdict  # noqa: E402
 from csms.writer import Frame, Writer  # noqa: E402
@@ -49,8 +52,19 @@ class Queue(Writer):
         self.taken.append(frame)
 
 
+class Untold(Exchange):
+    """What is to be shown waits for ever."""
+
+    def before_telling(self, work: Callable[[], None]) -> None:
+        untold.append(work)
+
+
+untold: deque[Any] = deque(maxlen=10_000)
+
+
 async def main(port: int) -> None:
     gateways.Writer = Queue  # type: ignore[misc]
+    gateways.Exchange = Untold  # type: ignore[misc]
     gateway = gateways.Gateway()
     await gateway.start(port)
     stop = asyncio.Event()

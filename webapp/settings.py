@@ -272,6 +272,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {  # more than one record has a kind
+        "AlarmKindEnum": "csms.obedience_models.Alarm.Kind",
+        "DeviceKindEnum": "meters.models.Device.Kind",
+        "LogKindEnum": "csms.workflow_models.LogRequest.Kind",
+    },
 }
 
 CACHES = {

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.urls import get_resolver
 from django.utils import timezone
 
+from csms.obedience_models import Alarm
 from csms.workflow_models import FirmwareImage, FirmwareRollout, LocalList, LogRequest, Reservation
 from tests.people import calling
 from tests.webapp.office import Office
@@ -62,6 +63,8 @@ READS: list[tuple[str, Callable[[Office], str], tuple[int, ...]]] = [
     ("GET", lambda o: "firmware-rollouts/", (401, 200, 200, 200, 200, 200, 200)),
     ("GET", lambda o: f"firmware-rollouts/{the(FirmwareRollout)}/", (401, 404, 404, 200, 200, 200, 200)),
     ("GET", lambda o: f"firmware-rollouts/{the(FirmwareRollout)}/stations/", (401, 404, 404, 200, 200, 200, 200)),
+    ("GET", lambda o: "alarms/", (401, 200, 200, 200, 200, 200, 200)),
+    ("GET", lambda o: f"alarms/{the(Alarm)}/", (401, 404, 404, 200, 200, 200, 200)),
     ("GET", lambda o: "schema/", (200, 200, 200, 200, 200, 200, 200)),
     ("GET", lambda o: "docs/", (200, 200, 200, 200, 200, 200, 200)),
     ("GET", lambda o: "no-such-thing/", (404, 404, 404, 404, 404, 404, 404)),
@@ -201,6 +204,13 @@ WRITES: list[tuple[str, Callable[[Office], str], Callable[[Office], Any], tuple[
         )
         for verb, allowed in (("start", 409), ("pause", 409), ("resume", 409), ("cancel", 200))
     ),
+    ("PATCH", lambda o: f"alarms/{the(Alarm)}/", lambda o: {"ended": True}, (401, 404, 404, 403, 200, 200, 200)),
+    (
+        "POST",
+        lambda o: f"stations/{o.station.identity}/password/",
+        lambda o: {},
+        (401, 404, 404, 403, 409, 409, 409),
+    ),
     ("POST", lambda o: "sites/", lambda o: {"name": "x"}, (401, 405, 405, 405, 405, 405, 405)),
     (
         "DELETE",
@@ -239,7 +249,7 @@ def test_writing_needs_a_role_on_the_site(office, method, address, body, statuse
 def test_lists_hold_no_records_of_another_site(office):
     stranger = calling(office.cast["stranger"])
 
-    for path in ("transactions", "goals", "id-tokens", "user-profiles", "devices", "grid-commands", "prices"):
+    for path in ("transactions", "goals", "id-tokens", "user-profiles", "devices", "grid-commands", "prices", "alarms"):
         assert stranger.get(f"/api/v1/{path}/").json()["results"] == [], path
     stations = stranger.get("/api/v1/stations/").json()["results"]
     assert [s["identity"] for s in stations] == ["FAR-1"]
@@ -276,6 +286,7 @@ def test_every_address_of_the_api_is_in_the_table():
 
     assert names == {
         *("api-schema", "api-docs", "goals-bulk", "prices", "stations", "station", "station-messages", "station-ocpp"),
+        *("station-password", "alarm-list", "alarm-detail"),
         *("site-list", "site-detail", "site-now", "site-plan", "site-report", "transaction-list", "transaction-detail"),
         *("charginggoal-list", "charginggoal-detail", "idtoken-list", "idtoken-detail", "device-list", "device-detail"),
         *("userprofile-list", "userprofile-detail", "gridcommand-list", "gridcommand-detail"),
