@@ -141,6 +141,18 @@ def observe(
     return rows
 
 
+def last_other_load(carried: Carried | None, circuits: tuple[str, ...], columns: int) -> Floats | None:
+    """The load that is not ours as it was last believed, NaN for circuits it was not known of; None: of none."""
+    if carried is None or carried.other_a.shape[1] != columns:
+        return None
+    if carried.circuits == circuits:
+        return carried.other_a
+    place = {name: i for i, name in enumerate(carried.circuits)}
+    padded = np.vstack((carried.other_a, np.full(columns, np.nan)))
+    found: Floats = padded[[place.get(name, -1) for name in circuits]]
+    return found
+
+
 def other_load(
     carried: Carried | None, circuits: tuple[str, ...], least_a: Floats, most_a: Floats, now: float, rules: Rules
 ) -> Floats | None:
@@ -149,14 +161,9 @@ def other_load(
     What it was is believed as long as nothing contradicts it. It is up at once when it must have risen, and comes
     down slowly when it must have fallen.
     """
-    if carried is None or carried.other_a.shape[1:] != least_a.shape[1:]:
+    before = last_other_load(carried, circuits, least_a.shape[1])
+    if carried is None or before is None:
         return None
-    if carried.circuits == circuits:
-        before = carried.other_a
-    else:
-        place = {name: i for i, name in enumerate(carried.circuits)}
-        padded = np.vstack((carried.other_a, np.full(least_a.shape[1], np.nan)))
-        before = padded[[place.get(name, -1) for name in circuits]]
     before = np.where(np.isnan(before), most_a, before)
     left = math.exp(-max(now - carried.at, 0.0) / rules.calm_s)
     falls = most_a + (before - most_a) * left

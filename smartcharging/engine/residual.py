@@ -11,7 +11,8 @@ negative load it is.
 
 A node whose meter is silent gives the EVSEs below it its `fallback_a` together, or their fail-safes when it has none.
 Above it, where there is no meter either, its own load is taken to be what that fallback was commissioned for: the
-limit less the fallback.
+limit less the fallback. Where the meter last showed more other load than was commissioned, that load is taken to stand
+until it shows otherwise: that a meter falls silent gives nobody more.
 
 *Metering lag.* Meter and EVSE are not read in the same instant. A car that stopped by itself since its last
 measurement is subtracted although it takes nothing; the error corrects itself at the next one, and shows at the meter
@@ -55,7 +56,7 @@ class Residual:
     kind: Floats  # the same, if those whose limit was raised take it by now: what must be, rather than may be
     raw: Floats  # as `kind` without the margins: below zero here is a violation, not a nibble at the margin
     other: Floats  # the load that was taken off, as counted
-    believed: Floats  # that load where there is a meter, to be carried
+    believed: Floats  # that load where there is a meter, or was one, to be carried
     ranks: NDArray[np.int64]
     reasons: list[list[str]]
     plain: NDArray[np.bool_]  # the circuit's own limit, set by nobody in particular
@@ -84,9 +85,11 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
     finite = np.isfinite(limits.table) & (limits.ranks > Rank.EMERGENCY_STOP)
     bears[:count, : SUM + 1] = np.where(finite, np.nan_to_num(limits.table) * (rules.squeezed_over - 1.0), 0.0)
     bears[count:, :SUM] = fleet.shared_a[:, None] * (rules.squeezed_over - 1.0)
-    believed = carried.other_load(
-        snapshot.carried, tuple(c.name for c in circuits), kind, sure, snapshot.now.timestamp(), rules
-    )
+    names = tuple(c.name for c in circuits)
+    remembered = carried.last_other_load(snapshot.carried, names, width)
+    if remembered is None:
+        remembered = np.full((count, width), np.nan)
+    believed = carried.other_load(snapshot.carried, names, kind, sure, snapshot.now.timestamp(), rules)
     if believed is None:
         believed, kind = sure, np.where(over[:count], sure, kind)
     else:
@@ -110,6 +113,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
     strict = np.zeros(size, dtype=bool)
     for n in np.flatnonzero(stale).tolist():
         strict[n], least = _without_meter(snapshot, meters, n)
+        least = np.fmin(least, (allowed - remembered)[n, : SUM + 1])
         for column in range(SUM + 1):
             if least[column] < table[n, column]:
                 reasons[n][column] = f"meter stale: {circuits[n].name}"
@@ -130,7 +134,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
         calm,
         raw,
         all_other,
-        np.where(meters.fresh[:, None], believed, np.nan),
+        np.where(meters.fresh[:, None], believed, np.where(meters.stale[:, None], remembered, np.nan)),
         ranks,
         reasons,
         plain,

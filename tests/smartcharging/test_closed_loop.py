@@ -275,3 +275,18 @@ def test_the_quarter_hours_mean_stays_below_its_target():
 
     assert imported_wh * 4 <= target_w * 1.01
     assert imported_wh * 4 > target_w * 0.9
+
+
+def test_a_meter_that_falls_silent_gives_nobody_more_than_it_last_left():
+    plaza = square(building_a=45.0, battery=False)  # more than the 27 A that the fallback was commissioned for
+    plaza.live(10)
+    plaza.arrive("R1-A", car(max_a=32))
+    plaza.live(60)
+    since = len(plaza.loads)
+
+    for seconds in (3, 3, 30, 3, 60, 30):
+        plaza.silent ^= {0}
+        plaza.live(seconds)
+
+    assert plaza.above_limit(since=since) == []
+    assert plaza.drawn_a("R1-A") > 15
