@@ -113,6 +113,7 @@ def set_variable(
     """Set one value. In 1.6 the component is not used, and the variable is the configuration key."""
     if not variable:
         raise bus.CallNotValid("variable: name it")
+    _no_password(variable)
     return _ask(station, _codec(station).set_variable(component, variable, value, _number(station, evse)))
 
 
@@ -270,7 +271,7 @@ def unpublish_firmware(station: ChargingStation, checksum: str) -> dict[str, Any
 def send(station: ChargingStation, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """A message in the station's own dialect, as it is written here; the station's answer, as it is.
 
-    Checked against the dialect's schema first: `CallNotValid` names the field.
+    Checked against the dialect's schema first: `CallNotValid` names the field. A password is not set in this way.
     """
     at = bus.holder(station.identity)
     if at is None:
@@ -278,4 +279,15 @@ def send(station: ChargingStation, action: str, payload: Mapping[str, Any]) -> d
     fault = dialect(at.protocol).refusal(action, dict(payload))
     if fault is not None:
         raise bus.CallNotValid(fault)
+    if action == "ChangeConfiguration":
+        _no_password(payload["key"])
+    elif action == "SetVariables":
+        for data in payload["setVariableData"]:
+            _no_password(data["variable"]["name"])
     return bus.request(station.identity, action, dict(payload), settings.OCPP_CALL_TIMEOUT_S)
+
+
+def _no_password(variable: str) -> None:
+    """Set past us, the station could not log in again: `credentials.rotate_password` keeps both until it has."""
+    if variable.strip().lower() in ("authorizationkey", "basicauthpassword"):
+        raise bus.CallNotValid(f"{variable}: give the station a new password with POST stations/<identity>/password/")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -204,7 +205,9 @@ def due_for_renewal(stations: list[int], now: datetime) -> list[int]:
 
 
 def renewal_asked(station_pk: int, at: datetime) -> None:
-    StationSecurity.objects.update_or_create(station_id=station_pk, defaults={"renewal_asked_at": at})
+    with suppress(ChargingStation.DoesNotExist), transaction.atomic():
+        security = credentials.security_of(station_pk)
+        StationSecurity.objects.filter(pk=security.pk).update(renewal_asked_at=at)
 
 
 def refresh_crl(now: datetime, *, anyway: bool = False) -> None:

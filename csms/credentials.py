@@ -7,6 +7,7 @@ the station, and forgotten; only hashes are kept, and no log or message log ever
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -44,13 +45,26 @@ def logged_in(station_pk: int, profile: int, with_new_password: bool, password_h
 
     `password_hash` is the one it was checked against: it may have been changed since.
     """
-    station = ChargingStation.objects.filter(pk=station_pk).only("pk", "password_hash").first()
-    if station is None:
-        return
-    security, _ = StationSecurity.objects.get_or_create(station_id=station_pk)
+    with contextlib.suppress(ChargingStation.DoesNotExist), transaction.atomic():
+        _logged_in(security_of(station_pk), profile, with_new_password, password_hash)
+
+
+def security_of(station_pk: int) -> StationSecurity:
+    """The security of a station, made if need be, with the station at it: both locked until the transaction ends.
+
+    The station's row is locked first, by everybody: two that make the other row at once would wait for each other.
+    Raises `ChargingStation.DoesNotExist`.
+    """
+    station = ChargingStation.objects.select_for_update().get(pk=station_pk)
+    security, _ = StationSecurity.objects.select_for_update().get_or_create(station=station)
+    security.station = station
+    return security
+
+
+def _logged_in(security: StationSecurity, profile: int, with_new_password: bool, password_hash: str) -> None:
     security.seen_profile = profile
     news: list[str] = []
-    if with_new_password and security.old_password_hash and station.password_hash == password_hash:
+    if with_new_password and security.old_password_hash and security.station.password_hash == password_hash:
         security.old_password_hash, security.old_password_until = "", None
         news.append("the old password ended")
     if security.wanted_profile is not None and profile >= security.wanted_profile:
@@ -60,10 +74,9 @@ def logged_in(station_pk: int, profile: int, with_new_password: bool, password_h
     if news:
         security.save()
         update_change_reason(security, "; ".join(news))
-        announce("station", [station_pk])
     else:
         StationSecurity.objects.filter(pk=security.pk).update(seen_profile=profile)
-        announce("station", [station_pk])
+    announce("station", [security.station_id])
 
 
 # ---------------------------------------------------------------------- passwords
@@ -104,8 +117,8 @@ def rotate_password(station: ChargingStation, *, grace: timedelta | None = None)
 
 def _begin(station: ChargingStation, password: str, now: datetime, until: datetime) -> tuple[str, str, Any, Any]:
     with transaction.atomic():
-        row = ChargingStation.objects.select_for_update().get(pk=station.pk)
-        security, _ = StationSecurity.objects.get_or_create(station=row)
+        security = security_of(station.pk)
+        row = security.station
         before = (
             row.password_hash,
             security.old_password_hash,
@@ -140,8 +153,8 @@ def set_by_hand(station: ChargingStation, password: str) -> None:
     """A password a person set in the station by hand: valid at once, and any old one is void."""
     with transaction.atomic():
         station.set_password(password)
+        security = security_of(station.pk)
         station.save(update_fields=["password_hash"])
-        security, _ = StationSecurity.objects.get_or_create(station=station)
         security.old_password_hash, security.old_password_until = "", None
         security.password_changed_at = timezone.now()
         security.save()
@@ -151,16 +164,23 @@ def set_by_hand(station: ChargingStation, password: str) -> None:
 def end_old_passwords(now: datetime) -> int:
     """Void the old passwords whose grace is over; how many. (They were refused since that moment already.)"""
     ended = 0
-    for security in StationSecurity.objects.filter(old_password_until__lte=now).select_related("station"):
-        security.old_password_hash, security.old_password_until = "", None
-        security.save()
+    for due in StationSecurity.objects.filter(old_password_until__lte=now).select_related("station"):
+        with transaction.atomic():
+            try:
+                security = security_of(due.station_id)
+            except ChargingStation.DoesNotExist:
+                continue
+            if security.old_password_until != due.old_password_until:
+                continue  # changed again meanwhile
+            security.old_password_hash, security.old_password_until = "", None
+            security.save()
         sighting = Sighting(
             "OldPasswordEnded",
             str(Source.GATEWAY),
             now,
             now,
-            security.station_id,
-            security.station.identity,
+            due.station_id,
+            due.station.identity,
             "",
             "the grace ended before the station came with its new password",
         )
@@ -179,8 +199,8 @@ def upgrade_profile(station: ChargingStation, profile: int, slot: int | None = N
     1.6: the key SecurityProfile. 2.0.1: a network connection profile in `slot`, first in NetworkConfigurationPriority;
     then the station restarts at the next occasion. Raises `CallNotValid` where that would be no step up.
     """
-    security, _ = StationSecurity.objects.get_or_create(station=station)
-    present = max(security.least_profile or 0, security.seen_profile or 0)
+    known = StationSecurity.objects.filter(station=station).first()
+    present = max(known.least_profile or 0, known.seen_profile or 0) if known is not None else 0
     if profile <= present:
         raise bus.CallNotValid(f"security profile: it is {present} already, and only goes up")
     if profile == 3 and not station.certificates.filter(revoked_at=None, not_after__gt=timezone.now()).exists():
@@ -197,9 +217,11 @@ def upgrade_profile(station: ChargingStation, profile: int, slot: int | None = N
         if status not in _TOOK_IT:
             break
     if status in _TOOK_IT:
-        security.wanted_profile = profile
-        security.save()
-        announce("station", [station.pk])
+        with transaction.atomic():
+            security = security_of(station.pk)
+            security.wanted_profile = profile
+            security.save()
+            announce("station", [station.pk])
         by_person(station, "SecurityProfileRaised", f"asked to move to {profile}", timezone.now())
     return {"status": status}
 
@@ -217,7 +239,7 @@ def set_least_profile(
     Down only with a reason, which is kept with the change and told as a security event. Raises `StepDown`.
     """
     with transaction.atomic():
-        security, _ = StationSecurity.objects.select_for_update().get_or_create(station=station)
+        security = security_of(station.pk)
         before = (security.least_profile, security.lower_profile, security.lower_until)
         down = _is_down(security, least) or (lower is not None and (lower, lower_until) != before[1:])
         if down and not reason.strip():

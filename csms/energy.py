@@ -52,6 +52,8 @@ UNLIKE = 3.0
 TELLING_WH = 10_000.0
 """From here on a thousandfold tells itself from a register that began anew."""
 MOST_UNTIMED_WH = 500_000.0
+MOST_AT_THE_END_WH = 150_000.0
+"""The largest batteries of passenger cars; a leap above that with the end is no charge."""
 
 
 class Reading(NamedTuple):
@@ -225,6 +227,9 @@ class Count:
         elif role == END and self.base <= wh < self.last:
             self._flag(BACKWARDS)
             self._trust(wh, at, exactly=True)
+        elif role == END and 0 < wh - self.last <= MOST_AT_THE_END_WH:
+            self._flag(JUMP)
+            self._trust(wh, at)
         else:
             self._let_go()
             self.held = [wh, at]

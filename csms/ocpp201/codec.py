@@ -16,6 +16,7 @@ from csms.vocabulary import (
     Boot,
     Kind,
     MeterValue,
+    Moment,
     Quantity,
     ReportedVariable,
     ShownToken,
@@ -122,12 +123,13 @@ def event(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
     evse = evse if isinstance(evse, dict) else {}
     kind = _KINDS.get(str(payload.get("eventType", "")).lower(), Kind.UPDATED)
     values = meter_values(payload.get("meterValue"), received)
+    happened = moment(payload.get("timestamp"), received)
     told = payload.get("idToken")
     charging_state = info.get("chargingState")
     return TransactionReport(
         kind=kind,
         transaction_id=str(info.get("transactionId", ""))[:64],
-        moment=moment(payload.get("timestamp"), received),
+        moment=happened,
         # All that was said, but for whether it is said late: sent again, it is the same event.
         content_key=content_key({k: v for k, v in payload.items() if k != "offline"}),
         evse=_whole(evse.get("id")),
@@ -138,7 +140,7 @@ def event(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
         stop_reason=_text(info, "stoppedReason"),
         seq_no=_whole(payload.get("seqNo")) or 0,
         offline=payload.get("offline") is True,
-        register_wh=_register(values, kind),
+        register_wh=_register(values, kind, happened),
         values=values,
         remote_start_id=_whole(info.get("remoteStartId")),
         phases_used=_whole(payload.get("numberOfPhasesUsed")),
@@ -148,8 +150,13 @@ def event(payload: Mapping[str, Any], received: datetime) -> TransactionReport:
     )
 
 
-def _register(values: Sequence[MeterValue], kind: Kind) -> float | None:
-    """The register at the begin of a Started, at the end of an Ended; elsewhere the newest there is."""
+def _register(values: Sequence[MeterValue], kind: Kind, happened: Moment) -> float | None:
+    """The register at the begin of a Started, at the end of an Ended; elsewhere the newest there was when it happened.
+
+    What was measured after that counts at its own time, as every meter value does.
+    """
+    if kind is Kind.UPDATED:
+        values = [v for v in values if v.moment.at <= happened.at]
     wanted = {Kind.STARTED: "Transaction.Begin", Kind.ENDED: "Transaction.End"}.get(kind)
     found = [(v.context == wanted, v.moment.at, v.register_wh()) for v in values]
     found = [f for f in found if f[2] is not None]

@@ -15,6 +15,7 @@ from typing import Any
 from csms import cost_display, vendors
 from csms.ocpp201 import access, codec, contracts, display, firmware, reporting
 from csms.profiles import ChargingProfile
+from csms.rpc import Refusal
 from csms.schemas import V201
 from csms.session import Session
 from csms.vocabulary import Kind
@@ -78,6 +79,8 @@ async def transaction_event(session: Session, payload: Payload) -> Payload:
     The answer to the last one has what the charge cost (I03); while it goes on, the cost is told besides (I02).
     """
     report = codec.event(payload, session.now())
+    if not report.transaction_id:
+        raise Refusal("property", "transactionInfo.transactionId is empty: nobody could end what it begins")
     outcome = await session.transaction(report)
     answer: Payload = {}
     if report.kind is Kind.ENDED:

@@ -365,6 +365,7 @@ PAYLOADS = (
     Case("Q10", "no time, in a transaction", without(start(), "timestamp"), without(event(), "timestamp"), ANSWERED, "missing_timestamp"),
     Case("Q10", "no transaction id", without(stop(), "transactionId"), event(transactionInfo={}), ANSWERED, "missing_transactionId", v201_outcome="occurrence", v201_counter="refused_message"),
     Case("Q10", "no token in a start", without(start(), "idTag"), None, ANSWERED, "missing_idTag"),
+    Case("Q10", "an empty transaction id", None, event(transactionInfo={"transactionId": ""}), "property"),
     Case("Q10", "a list where a number belongs, in a transaction", stop(meterStop=[]), event(seqNo=[]), ANSWERED, "odd_type"),
     Case("Q10", "an object where a number belongs", status(connectorId={"a": 1}), status201(evseId={"a": 1}), "type", "refused_message"),
     Case("Q10", "a member that is needed is missing", without(status(), "status"), without(status201(), "connectorStatus"), "occurrence", "refused_message"),

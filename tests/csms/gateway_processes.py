@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 from django.conf import settings
 from django.db import connection
 
@@ -43,6 +44,11 @@ class Node:
             **env,
         }
         self.start()
+
+    def stations(self) -> int:
+        """How many sockets of stations it holds."""
+        sockets = psutil.Process(self.process.pid).net_connections("tcp")
+        return sum(s.status == psutil.CONN_ESTABLISHED and s.laddr.port == self.port for s in sockets)
 
     def start(self) -> None:
         self.process = subprocess.Popen(

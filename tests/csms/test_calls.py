@@ -190,6 +190,29 @@ async def test_what_does_not_fit_the_schema_is_never_sent() -> None:
         assert bare.asked == []
 
 
+@pytest.mark.parametrize("version", [V16, V201])
+async def test_a_password_is_changed_by_its_own_door_only(version: str) -> None:
+    """Set past us, the station could not log in again."""
+    row, *_ = await a_place()
+    data = {
+        "component": {"name": "SecurityCtrlr"},
+        "variable": {"name": "basicAuthPassword"},
+        "attributeValue": "x" * 20,
+    }
+    raw = {
+        V16: ("ChangeConfiguration", {"key": "AuthorizationKey", "value": "ab" * 20}),
+        V201: ("SetVariables", {"setVariableData": [data]}),
+    }[version]
+    async with running() as gateway, station(gateway, version=version) as bare:
+        await bare.ask("Heartbeat", {})
+        with pytest.raises(bus.CallNotValid, match="password"):
+            await sync_to_async(calls.send)(row, *raw)
+        name = {V16: "authorizationkey", V201: "BasicAuthPassword"}[version]
+        with pytest.raises(bus.CallNotValid, match="password"):
+            await sync_to_async(calls.set_variable)(row, "SecurityCtrlr", name, "x" * 20)
+        assert bare.asked == []
+
+
 async def test_a_raw_call_goes_out_with_its_members_in_the_order_given() -> None:
     row, *_ = await a_place()
     seen: list[str] = []

@@ -45,6 +45,7 @@ def counted(*told: tuple[float, float | None], begin: bool = True, end: bool = T
             1900,
             ["start_register_rebased"],
         ),
+        ("an end that rose faster than time allows", [(0, 1000), (1, 16_000)], 15_000, ["register_jump"]),
         ("a start told as 0, and only an end", [(0, 0), (60, LIFE)], 0, ["register_jump"]),
         ("a meter exchanged", [(0, 500), (10, 1500), (11, LIFE), (20, LIFE + 700)], 1700, ["register_leaps"]),
         ("kWh said to be Wh", [(0, LIFE), (10, LIFE / 1000 + 1), (20, LIFE + 2000)], 2000, ["register_in_kwh"]),
@@ -66,7 +67,8 @@ def test_the_first_reading_stands_in_for_a_start_nobody_told() -> None:
 
 def test_a_station_stronger_than_it_is_said_to_be_is_believed_with_its_power() -> None:
     told = [(n * 5.0, n * 12_500.0) for n in range(5)]
-    assert counted(*told).energy_wh == 0
+    count = counted(*told)
+    assert (count.energy_wh, count.flags) == (50_000, ["register_jump"])
     count = counted(*told, power_w=150_000.0)
     assert count.energy_wh == 50_000
     assert count.flags == ["power_above_maximum"]

@@ -11,8 +11,10 @@ from django.contrib.auth.models import User
 
 from csms import billing, ledger, settling
 from csms.billing_models import ChargingTariff, TariffHours
+from csms.bookkeeping import TO_CHECK
 from csms.clocks import Clock
 from csms.costs import Cost
+from csms.energy import SUSPECT
 from csms.ledger_models import SignedMeterValue, UnmatchedEnd
 from csms.models import ChargingStation, IdToken, MeterSample, Transaction, TransactionEvent
 from csms.ocpp16 import codec as v16
@@ -176,6 +178,27 @@ def test_the_begin_and_end_of_a_2_0_1_charge_are_the_readings_that_say_so(statio
     end = [{"timestamp": iso(NOW), "sampledValue": [{"value": 5000.0, "context": "Transaction.End"}]}]
     event(station, 1, "Ended", NOW, meterValue=[*sampled(("Transaction.Begin", 1000.0)), *end])
     assert the_one(station).energy_wh == 4000
+
+
+def test_what_an_event_tells_of_later_moments_counts_at_its_own_time(station: ChargingStation) -> None:
+    event(station, 0, "Started", ago(2), 1000.0)
+    later = [
+        {"timestamp": iso(ago(hours)), "sampledValue": [{"value": wh}]} for hours, wh in ((1.5, 5000.0), (1.0, 9000.0))
+    ]
+    event(station, 1, "Updated", ago(1.9), meterValue=later)
+    event(station, 2, "Ended", ago(0.5), 11_000.0)
+    charge = the_one(station)
+    assert (charge.energy_wh, set(charge.flags) & SUSPECT) == (10_000, set())
+
+
+@pytest.mark.parametrize("told", ["9999-12-31T23:59:59Z", "2126-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_start_at_an_impossible_time_is_looked_at_before_it_is_billed(station: ChargingStation, told: str) -> None:
+    payload = {"connectorId": 1, "idTag": "CARD", "meterStart": 0, "timestamp": told}
+    outcome = ledger.transaction_started(station.pk, v16.started(payload, ago(1)))
+    stop(station, int(outcome.transaction_id), NOW, 5000)
+    charge = the_one(station)
+    assert set(charge.flags) & TO_CHECK
+    assert (charge.energy_wh, charge.started_at) == (5000, ago(1))
 
 
 def test_the_phases_of_a_register_are_added_up(station: ChargingStation) -> None:

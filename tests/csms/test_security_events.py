@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
+import time
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections, transaction
 
 from csms import bus, credentials, security_events
 from csms.models import ChargingStation, IdToken, OcppMessage, StationVariable, Transaction
@@ -400,3 +403,28 @@ async def test_A7_no_log_line_has_a_password(caplog: Any) -> None:
     assert not [line for line in ours if SECRET in line]
     stored = (await ChargingStation.objects.aget()).password_hash
     assert SECRET not in stored and "$" in stored
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_login_during_a_change_of_password_waits_for_it_and_blocks_nothing() -> None:
+    """Both make the row of the station's security; PostgreSQL ended one of them as a deadlock."""
+    row = ChargingStation.objects.create(identity="LAB-1", admission="accepted")
+    began, done = threading.Event(), []
+
+    def comes_in() -> None:
+        began.wait(5)
+        credentials.logged_in(row.pk, 2, False, "")
+        done.append("in")
+        connections.close_all()
+
+    login = threading.Thread(target=comes_in)
+    login.start()
+    with transaction.atomic():
+        ChargingStation.objects.select_for_update().get(pk=row.pk)
+        began.set()
+        time.sleep(0.5)
+        credentials.security_of(row.pk)
+    login.join(25)
+
+    assert done == ["in"]
+    assert StationSecurity.objects.get(station=row).seen_profile == 2

@@ -39,6 +39,8 @@ async def test_whatever_valid_thing_a_station_says_has_a_valid_answer(
     async with running(call_timeout_s=1.0) as gateway, station(gateway, version=version) as bare:
         for action, payloads in said.items():
             for payload in payloads:
+                if payload.get("transactionInfo", {}).get("transactionId") == "":
+                    continue  # right by the schema, but it names nothing: refused (`frame_cases.py`)
                 frame = await bare.call(action, payload)
                 assert frame[0] == 3, (action, payload, frame)
                 assert first_fault(results[action], frame[2]) is None, (action, payload, frame)
