@@ -30,8 +30,8 @@ run: .venv/.installed
 	@exec $(BIN)/python manage.py up
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
-	$(BIN)/python -m tests.on_postgresql -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
+	$(BIN)/python -m tests.on_postgresql -n 3 --dist loadgroup
 
 check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
