@@ -21,7 +21,7 @@ from bench.frames import heartbeat, meter_values, odd_meter_values, refused_mete
 from bench.load import Make, keep_asking
 from bench.servers import SPEAKERS, Server, echo, house, stock
 
-ROUNDS, SECONDS = 5, 0.5
+ROUNDS, SECONDS = 5, 2.0
 V16, V201 = "ocpp1.6", "ocpp2.0.1"
 CASES: dict[str, tuple[str, Make]] = {
     "Heartbeat": (V16, heartbeat),
