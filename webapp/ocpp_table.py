@@ -33,8 +33,8 @@ anew. Words in “quotes” are actions of the office.
 
 Every message of ours can also be sent as it is written, by `POST /api/v1/stations/<identity>/ocpp/` with `action` and
 `payload`; it is checked against its schema first. Only passwords have a door of their own, `…/password/`. What a
-station sends and this page does not have is answered with *NotImplemented* where its version has no such message, and with
-*NotSupported* where the message is ours to send.
+station sends and this page does not have is answered with *NotImplemented* where its version has no such message, and
+with *NotSupported* where the message is ours to send.
 """
 
 
