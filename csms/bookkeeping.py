@@ -14,8 +14,9 @@ from csms import billing, energy, ledger_store, unmatched
 from csms.announcing import TRANSACTION_CHANNEL, announce
 from csms.energy import SAMPLE, SUSPECT, Count, Reading
 from csms.ledger_models import SignedMeterValue
+from csms.ledger_store import NewEvent
 from csms.models import EVSE, ChargingStation, MeterSample, Transaction, TransactionEvent
-from csms.stations import MOST_EVSES, evse_of, refresh_state, samples_of
+from csms.stations import MOST_EVSES, Sample, evse_of, refresh_state, samples_of
 from csms.story import AFTER_END, JUMPED_BACK, SEQ_TWICE, UNTIMED, Fact, suspended, tell
 from csms.succession import Succession
 from csms.vocabulary import Kind, MeterValue, TransactionReport, Verdict, content_key
@@ -57,7 +58,7 @@ class _Taken:
 
     report: TransactionReport
     verdict: Verdict
-    event: TransactionEvent
+    event: NewEvent
     transaction: Transaction | None
     opened: bool = False
     repeated: bool = False
@@ -80,8 +81,8 @@ class Batch:
         }
         self._tokens = ledger_store.tokens(shown)
         self._taken: list[_Taken] = []
-        self._samples: list[MeterSample] = []
-        self._late: list[MeterSample] = []
+        self._samples: list[Sample] = []
+        self._late: list[Sample] = []
         self._signed: list[SignedMeterValue] = []
         self._before: dict[int, tuple[bool, str, int | None, bool]] = {}
         self._changed: dict[int, Transaction] = {}
@@ -224,7 +225,7 @@ class Batch:
         self,
         station: ChargingStation,
         transaction: Transaction,
-        rows: Sequence[MeterSample],
+        rows: Sequence[Sample],
         values: Sequence[MeterValue],
         more: Sequence[Reading] = (),
     ) -> bool:
@@ -251,9 +252,8 @@ class Batch:
     def write(self) -> None:
         fresh = ledger_store.add_events([t.event for t in self._taken])
         for taken in self._taken:
-            key = (taken.event.station_id, taken.event.content_key)
-            taken.repeated = key not in fresh
-            fresh.discard(key)
+            taken.repeated = taken.event.key not in fresh
+            fresh.discard(taken.event.key)
             if not taken.repeated:
                 self._apply(taken)
         ledger_store.add_samples([*self._samples, *ledger_store.new_samples(self._late)])
@@ -297,7 +297,7 @@ class Batch:
             self._ends.append((station, report.moment.at))
 
     def _goes_on(
-        self, station: ChargingStation, transaction: Transaction, report: TransactionReport, rows: Sequence[MeterSample]
+        self, station: ChargingStation, transaction: Transaction, report: TransactionReport, rows: Sequence[Sample]
     ) -> bool:
         """The next event of a running charge, in its place: the common case, told without reading anything again."""
         before, at = transaction.last_event_at, report.moment.at
@@ -471,11 +471,11 @@ class Batch:
 
 def _event(
     station: ChargingStation, transaction: Transaction | None, report: TransactionReport, verdict: Verdict
-) -> TransactionEvent:
+) -> NewEvent:
     key = report.content_key
     if transaction is not None and not report.transaction_id:
         key = f"{transaction.start_key[KEY:]}{key}"[:64]
-    return TransactionEvent(
+    return NewEvent(
         station_id=station.pk,
         transaction_id=transaction.pk if transaction is not None else None,
         kind=report.kind.value,

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import cache
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import DateTimeField, JSONField, Model, QuerySet
+from django.db.models.base import ModelState
 from django.db.models.functions import Upper
 
 from csms import bulk
 from csms.energy import SAMPLE, Reading
 from csms.ledger_models import SignedMeterValue
 from csms.models import EVSE, ChargingStation, IdToken, MeterSample, Transaction, TransactionEvent
+from csms.stations import Sample
 from csms.story import Fact
 from csms.vocabulary import Kind, Verdict
 
@@ -29,11 +31,33 @@ M = TypeVar("M", bound=Model)
 Key = tuple[int, str]
 """Station and content key, or station and transaction id."""
 
-_EVENT = (
-    *("station_id", "transaction_id", "kind", "at", "received_at", "seq_no", "trigger", "offline", "told_at"),
-    *("correction", "register_wh", "charging_state", "stop_reason", "id_token_value", "verdict", "content_key"),
-    "payload",
-)
+
+class NewEvent(NamedTuple):
+    """An event to be kept, as its columns are: one is made for every message, and a record takes many times as long."""
+
+    station_id: int
+    transaction_id: int | None
+    kind: str
+    at: datetime
+    received_at: datetime
+    seq_no: int | None
+    trigger: str
+    offline: bool
+    told_at: str
+    correction: str
+    register_wh: float | None
+    charging_state: str
+    stop_reason: str
+    id_token_value: str
+    verdict: str
+    content_key: str
+    payload: Mapping[str, Any]
+
+    @property
+    def key(self) -> Key:
+        return self.station_id, self.content_key
+
+
 _TRANSACTION = (
     *("evse_id", "connector", "id_token_id", "id_token_value", "authorized", "started_at", "ended_at", "stop_reason"),
     *("charging_state", "meter_start_wh", "meter_last_wh", "energy_wh", "soc", "last_event_at", "last_seq_no"),
@@ -42,20 +66,14 @@ _TRANSACTION = (
 )
 _RUNNING = (
     *("evse_id", "charging_state", "meter_start_wh", "meter_last_wh", "energy_wh", "soc", "last_event_at"),
-    *(
-        "last_seq_no",
-        "remote_start_id",
-        "flags",
-        "charging_s",
-        "idle_s",
-        "max_power_w",
-        "check_before_billing",
-        "tally",
-    ),
+    *("last_seq_no", "remote_start_id", "flags", "charging_s", "idle_s", "max_power_w", "check_before_billing"),
+    "tally",
 )
 _BILL = ("cost", "currency", "cost_lines", "tariff")
+_UNPRICED = tuple(name for name in _TRANSACTION if name not in _BILL)
 _KNOWN = tuple(f.attname for f in Transaction._meta.concrete_fields if f.attname not in _BILL)
-_IN_JSON = frozenset({"flags", "gaps", "cost_lines", "tariff", "tally"})
+_STATION = ("id", "site_id", "admission", "wiring", "current", "max_a", "max_w")
+_PLACE = ("id", "station_id", "number")
 OFFERS_NOTHING_A = 1.0
 
 
@@ -64,9 +82,8 @@ OFFERS_NOTHING_A = 1.0
 
 def stations(pks: Iterable[int]) -> dict[int, ChargingStation]:
     wanted = sorted(set(pks))
-    names = _in_model_order(ChargingStation, "id", "site_id", "admission", "wiring", "current", "max_a", "max_w")
-    rows = _read(ChargingStation, names, f"t.id IN ({_marks(wanted)})", wanted)
-    return {row[0]: _made(ChargingStation, names, row) for row in rows}
+    rows = _read(ChargingStation, _STATION, f"t.id IN ({_marks(wanted)})", wanted)
+    return {row[0]: _made(ChargingStation, _STATION, row) for row in rows}
 
 
 def transactions(keys: Iterable[Key]) -> dict[Key, Transaction]:
@@ -83,11 +100,10 @@ def transactions(keys: Iterable[Key]) -> dict[Key, Transaction]:
             found[transaction.station_id, transaction.transaction_id] = transaction
     places = {t.evse_id for t in found.values() if t.evse_id is not None}
     if places:
-        names = _in_model_order(EVSE, "id", "station_id", "number")
-        evses = {r[0]: r for r in _read(EVSE, names, f"t.id IN ({_marks(places)})", sorted(places))}
+        evses = {r[0]: r for r in _read(EVSE, _PLACE, f"t.id IN ({_marks(places)})", sorted(places))}
         for transaction in found.values():
             if transaction.evse_id in evses:
-                transaction.evse = _made(EVSE, names, evses[transaction.evse_id])
+                transaction.evse = _made(EVSE, _PLACE, evses[transaction.evse_id])
     return found
 
 
@@ -167,29 +183,36 @@ def _read(
         return list(cursor.fetchall())
 
 
-def _made(model: type[M], names: Sequence[str], row: Sequence[Any]) -> M:
-    """A record with these fields; the others are read when they are asked for."""
-    turns = _turns(model, tuple(names), connection.vendor)
-    made = [turn(value) if turn is not None and value is not None else value for turn, value in zip(turns, row)]  # noqa: B905
-    return model.from_db(connection.alias, names, made)
+def _made(model: type[M], names: tuple[str, ...], row: Sequence[Any]) -> M:
+    """A record with these fields; the others are read when they are asked for.
+
+    As `Model.from_db` makes it, but that spends its time on the fields that are not there, one by one.
+    """
+    record = model.__new__(model)
+    fields = record.__dict__
+    fields.update(zip(names, row, strict=True))
+    for name, turn in _turns(model, names, _vendor()):
+        if fields[name] is not None:
+            fields[name] = turn(fields[name])
+    record._state = ModelState()
+    record._state.db, record._state.adding = DEFAULT_DB_ALIAS, False
+    return record
 
 
 @cache
-def _in_model_order(model: type[Model], *names: str) -> tuple[str, ...]:
-    """`from_db` wants the values so."""
-    return tuple(f.attname for f in model._meta.concrete_fields if f.attname in names)
+def _vendor() -> str:
+    return connection.vendor
 
 
 @cache
-def _turns(model: type[Model], names: tuple[str, ...], vendor: str) -> list[Callable[[Any], Any] | None]:
-    turns: list[Callable[[Any], Any] | None] = []
-    for field in (next(f for f in model._meta.concrete_fields if f.attname == name) for name in names):
+def _turns(model: type[Model], names: tuple[str, ...], vendor: str) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Which of these fields are not in the database as they are in a record, and what makes them so."""
+    turns: list[tuple[str, Callable[[Any], Any]]] = []
+    for field in (f for f in model._meta.concrete_fields if f.attname in names):
         if isinstance(field, JSONField):
-            turns.append(orjson.loads)
+            turns.append((field.attname, orjson.loads))
         elif vendor == "sqlite" and isinstance(field, DateTimeField):
-            turns.append(_aware)
-        else:
-            turns.append(None)
+            turns.append((field.attname, _aware))
     return turns
 
 
@@ -204,36 +227,19 @@ def _marks(values: Collection[Any]) -> str:
 # ---------------------------------------------------------------------- writing
 
 
-def add_events(events: Sequence[TransactionEvent]) -> set[Key]:
+def add_events(events: Sequence[NewEvent]) -> set[Key]:
     """Keep the events that are new; which ones those were."""
     if not events:
         return set()
-    moment = connection.ops.adapt_datetimefield_value
-    values: list[Any] = []
-    for e in events:
-        values += (e.station_id, e.transaction_id, e.kind, moment(e.at), moment(e.received_at), e.seq_no, e.trigger)
-        values += (e.offline, e.told_at, e.correction, e.register_wh, e.charging_state, e.stop_reason)
-        values += (e.id_token_value, e.verdict, e.content_key, as_json(e.payload))
-    row = "(" + ", ".join(["%s"] * len(_EVENT)) + ")"
-    table = TransactionEvent._meta.db_table
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} ({_columns(_EVENT)}) VALUES {', '.join([row] * len(events))} "  # noqa: S608
-            "ON CONFLICT (station_id, content_key) DO NOTHING RETURNING station_id, content_key",
-            values,
-        )
-        return {(station, key) for station, key in cursor.fetchall()}
+    new = bulk.insert_new(TransactionEvent, NewEvent._fields, events, known_by=("station_id", "content_key"))
+    return {(station, key) for station, key in new}
 
 
-def add_samples(rows: Sequence[MeterSample]) -> None:
-    bulk.insert(
-        MeterSample,
-        ("evse", "transaction", "at", "power_w", "energy_wh", "values"),
-        [(r.evse_id, r.transaction_id, r.at, r.power_w, r.energy_wh, r.values) for r in rows],
-    )
+def add_samples(rows: Sequence[Sample]) -> None:
+    bulk.insert(MeterSample, Sample._fields, rows)
 
 
-def new_samples(rows: Sequence[MeterSample]) -> list[MeterSample]:
+def new_samples(rows: Sequence[Sample]) -> list[Sample]:
     """Without those that are kept already: a message that was repeated is one message."""
     if not rows:
         return []
@@ -273,34 +279,11 @@ def save(whole: Sequence[Transaction], going_on: Sequence[Transaction] = ()) -> 
     """Write these transactions as they stand here; of those that only went on, what that changes."""
     unpriced = [t for t in whole if t.get_deferred_fields()]
     _save(_TRANSACTION, [t for t in whole if t not in unpriced])
-    _save([name for name in _TRANSACTION if name not in _BILL], unpriced)
+    _save(_UNPRICED, unpriced)
     _save(_RUNNING, going_on)
 
 
-def _save(names: Sequence[str], rows: Sequence[Transaction]) -> None:
-    if not rows:
-        return
-    columns = ", ".join(f'"{name}" = %s' for name in names)
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {Transaction._meta.db_table} SET {columns} WHERE id = %s",  # noqa: S608 - names of ours
-            [(*(_written(name, getattr(t, name)) for name in names), t.pk) for t in rows],
-        )
-
-
-def _written(name: str, value: Any) -> Any:
-    if name in _IN_JSON:
-        return as_json(value)
-    if isinstance(value, datetime):
-        return connection.ops.adapt_datetimefield_value(value)
-    return connection.ops.adapt_decimalfield_value(value, 12, 4) if isinstance(value, Decimal) else value
-
-
-def as_json(value: Any) -> str:
-    """As both databases take it; PostgreSQL has no NUL in its texts."""
-    text = orjson.dumps(value, default=str).decode()
-    return text.replace("\\u0000", "") if "\\u0000" in text else text
-
-
-def _columns(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+def _save(names: tuple[str, ...], rows: Sequence[Transaction]) -> None:
+    if rows:
+        of = attrgetter(*names)
+        bulk.update(Transaction, names, [(t.pk, of(t)) for t in rows])

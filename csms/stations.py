@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models.functions import Upper
 
@@ -22,7 +22,6 @@ from csms.models import (
     ChargingStation,
     Connector,
     IdToken,
-    MeterSample,
     StationVariable,
     Transaction,
     WantedLimit,
@@ -273,18 +272,19 @@ def refresh_state(evse: EVSE, *, suspended_since_s: float = 0.0) -> None:
 
 
 def _derive(evse: EVSE, suspended_since_s: float, *, pilot_fault: bool = False) -> str:
-    running = Transaction.objects.filter(evse=evse, ended_at=None).order_by("-started_at").first()
-    limit = WantedLimit.objects.filter(evse=evse).first()
+    running = Transaction.objects.filter(evse=evse, ended_at=None).order_by("-started_at")
+    authorized: bool | None = running.values_list("authorized", flat=True).first()
+    limit = WantedLimit.objects.filter(evse=evse)
     status = evse.status
-    if running is not None and evse.charging_state and status in ("Available", "Unknown"):
+    if authorized is not None and evse.charging_state and status in ("Available", "Unknown"):
         status = "Occupied"  # the transaction is told before the plug
     return str(
         derive(
             status,
             evse.charging_state,
-            has_transaction=running is not None,
-            authorized=running.authorized if running is not None else None,
-            offered_a=limit.accepted_a if limit is not None else None,
+            has_transaction=authorized is not None,
+            authorized=authorized,
+            offered_a=limit.values_list("accepted_a", flat=True).first(),
             suspended_since_s=suspended_since_s,
             previous=evse.iec_state,
             pilot_fault=pilot_fault,
@@ -324,9 +324,20 @@ def authorize(station: ChargingStation, token: ShownToken | None, now: datetime)
     return Verdict(str(known.status_at(now)), known.group, known.expires_at, known.pk)
 
 
+class Sample(NamedTuple):
+    """A meter value to be kept, as its columns are (`MeterSample`)."""
+
+    evse_id: int
+    transaction_id: int | None
+    at: datetime
+    power_w: float | None
+    energy_wh: float | None
+    values: dict[str, Any]
+
+
 def samples_of(
     station: ChargingStation, evse_pk: int, values: Sequence[MeterValue], transaction_pk: int | None
-) -> list[MeterSample]:
+) -> list[Sample]:
     """Meter values as rows, in our units and on grid phases. The register is the one that is billed: at the outlet."""
     rows = []
     phases, dc = station.phases, station.current == ChargingStation.Current.DC
@@ -334,17 +345,8 @@ def samples_of(
         if not value.quantities:
             continue
         at_once = measurement(value, phases=phases, dc=dc, max_a=station.max_a)
-        numbers = at_once.to_dict()
-        numbers.pop("at")
         rows.append(
-            MeterSample(
-                evse_id=evse_pk,
-                transaction_id=transaction_pk,
-                at=at_once.at,
-                power_w=at_once.power_w,
-                energy_wh=value.register_wh(),
-                values=numbers,
-            )
+            Sample(evse_pk, transaction_pk, at_once.at, at_once.power_w, value.register_wh(), at_once.quantities())
         )
     return rows
 

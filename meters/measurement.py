@@ -79,17 +79,15 @@ class Measurement:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON shape kept in Redis: absent quantities are left out, time is ISO 8601 UTC."""
+        return {"at": self.at.isoformat(), **self.quantities()}
+
+    def quantities(self) -> dict[str, Any]:
+        """The same without the time."""
         out: dict[str, Any] = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if value is None:
-                continue
-            if f.name == "at":
-                out["at"] = value.isoformat()
-            elif isinstance(value, tuple):
-                out[f.name] = list(value)
-            else:
-                out[f.name] = value
+        for name in _QUANTITIES:
+            value = getattr(self, name)
+            if value is not None:
+                out[name] = list(value) if type(value) is tuple else value
         return out
 
     @classmethod
@@ -99,6 +97,9 @@ class Measurement:
         values["at"] = datetime.fromisoformat(values["at"])
         values["quality"] = Quality(values.get("quality", Quality.GOOD))
         return cls(**values)
+
+
+_QUANTITIES = tuple(f.name for f in fields(Measurement) if f.name != "at")
 
 
 def finite(value: float | None) -> float | None:
