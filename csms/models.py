@@ -402,7 +402,8 @@ class TransactionEvent(AppendOnly):
 class MeterSample(models.Model):
     """One meter value of an EVSE, already in our units and on grid phases."""
 
-    evse = models.ForeignKey(EVSE, models.CASCADE, related_name="samples", verbose_name=_("EVSE"))
+    # Found by the indexes below; one more of each key would be written for every meter value and asked by nobody.
+    evse = models.ForeignKey(EVSE, models.CASCADE, related_name="samples", verbose_name=_("EVSE"), db_index=False)
     transaction = models.ForeignKey(
         Transaction,
         models.CASCADE,
@@ -410,6 +411,7 @@ class MeterSample(models.Model):
         verbose_name=_("transaction"),
         null=True,
         blank=True,
+        db_index=False,
     )
     at = models.DateTimeField(_("at"))
     power_w = models.FloatField(_("power [W]"), null=True)
@@ -531,7 +533,9 @@ class OcppMessage(models.Model):
         RESULT = "result", _("result")
         ERROR = "error", _("error")
 
-    station = models.ForeignKey(ChargingStation, models.CASCADE, related_name="messages", verbose_name=_("station"))
+    station = models.ForeignKey(
+        ChargingStation, models.CASCADE, related_name="messages", verbose_name=_("station"), db_index=False
+    )  # found by the index below
     at = models.DateTimeField(_("at"))
     direction = models.CharField(_("direction"), max_length=3, choices=Direction.choices)
     kind = models.CharField(_("kind"), max_length=6, choices=Kind.choices)
