@@ -120,6 +120,7 @@ class Writer:
         self._firsts: dict[tuple[Fold, Hashable], list[Any]] = {}
         self._folded = 0
         self._frames: deque[Frame] = deque(maxlen=FRAMES_KEPT_WAITING)
+        self._frames_written_at = 0.0
         self._something = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
@@ -198,7 +199,8 @@ class Writer:
                 batch = self._next()
                 if batch:
                     self._write(batch)
-                self._write_frames()
+                if self._frames_are_due(batch):
+                    self._write_frames()
                 left = self._waiting or self._folds or self._firsts or self._frames
                 if self._stopping and not left:
                     return
@@ -329,7 +331,13 @@ class Writer:
         with contextlib.suppress(RuntimeError):  # the loop has ended; what was written stays written
             self._loop.call_soon_threadsafe(resolve)
 
+    def _frames_are_due(self, batch: _Batch) -> bool:
+        """Beside a stream of jobs they wait a moment for more: their commit costs as much as that of the jobs."""
+        waited = time.monotonic() - self._frames_written_at
+        return not batch or self._stopping or waited >= PAUSE_S or len(self._frames) >= FRAMES_A_BATCH
+
     def _write_frames(self) -> None:
+        self._frames_written_at = time.monotonic()
         frames = [self._frames.popleft() for _ in range(min(FRAMES_A_BATCH, len(self._frames)))]
         if not frames:
             return
