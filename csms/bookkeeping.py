@@ -72,6 +72,11 @@ class Batch:
         self._transactions = ledger_store.transactions(
             (pk, report.transaction_id) for pk, report in entries if report.transaction_id
         )
+        self._places = ledger_store.places(
+            (pk, report.evse)
+            for pk, report in entries
+            if report.evse is not None and (pk, report.transaction_id) not in self._transactions
+        )
         self._starts: dict[ledger_store.Key, Transaction] = {}
         self._running: dict[int, Transaction] = {}
         shown = {
@@ -139,7 +144,7 @@ class Batch:
         transaction = Transaction(
             station=station,
             transaction_id=report.transaction_id[:64] or key,
-            evse=evse_of(station.pk, report.evse) if report.evse is not None else None,
+            evse=self._place(station.pk, report.evse) if report.evse is not None else None,
             connector=max(1, min(report.connector, 32)),
             authorized=False,
             started_at=report.moment.at,
@@ -155,11 +160,15 @@ class Batch:
         self._opened.add(transaction.pk)
         return transaction
 
+    def _place(self, station_pk: int, number: int) -> EVSE | None:
+        """The EVSE of this number, as `evse_of`; those of the batch's new charges were read together."""
+        return self._places.get((station_pk, number)) or evse_of(station_pk, number)
+
     # ------------------------------------------------------------------ meter values outside events
 
     def take_values(self, groups: Mapping[tuple[int, int, str], Sequence[MeterValue]]) -> None:
         self._transactions = ledger_store.transactions((pk, told) for pk, _, told in groups if told)
-        places = {(e.station_id, e.number): e for e in EVSE.objects.filter(station_id__in={pk for pk, _, _ in groups})}
+        places = ledger_store.places((pk, number) for pk, number, _ in groups)
         nameless = {places[pk, number].pk for pk, number, told in groups if not told and (pk, number) in places}
         for evse_pk, transaction in ledger_store.running(nameless).items():
             key = (transaction.station_id, transaction.transaction_id)
@@ -278,7 +287,7 @@ class Batch:
             return
         self._remember(transaction)
         if transaction.evse_id is None and report.evse is not None:
-            transaction.evse = evse_of(station.pk, report.evse)
+            transaction.evse = self._place(station.pk, report.evse)
         if report.remote_start_id is not None:
             transaction.remote_start_id = report.remote_start_id
         number = transaction.evse.number if transaction.evse is not None else 0

@@ -74,6 +74,7 @@ _UNPRICED = tuple(name for name in _TRANSACTION if name not in _BILL)
 _KNOWN = tuple(f.attname for f in Transaction._meta.concrete_fields if f.attname not in _BILL)
 _STATION = ("id", "site_id", "admission", "wiring", "current", "max_a", "max_w")
 _PLACE = ("id", "station_id", "number")
+_WHOLE_PLACE = tuple(f.attname for f in EVSE._meta.concrete_fields)
 OFFERS_NOTHING_A = 1.0
 
 
@@ -105,6 +106,17 @@ def transactions(keys: Iterable[Key]) -> dict[Key, Transaction]:
             if transaction.evse_id in evses:
                 transaction.evse = _made(EVSE, _PLACE, evses[transaction.evse_id])
     return found
+
+
+def places(stations_and_numbers: Iterable[tuple[int, int]]) -> dict[tuple[int, int], EVSE]:
+    """The EVSEs of these numbers, as far as they are there, by station and number."""
+    wanted = set(stations_and_numbers)
+    if not wanted:
+        return {}
+    of_stations = sorted({station for station, _ in wanted})
+    rows = _read(EVSE, _WHOLE_PLACE, f"t.station_id IN ({_marks(of_stations)})", of_stations)
+    found = (_made(EVSE, _WHOLE_PLACE, row) for row in rows)
+    return {key: evse for evse in found if (key := (evse.station_id, evse.number)) in wanted}
 
 
 def running(evse_pks: Iterable[int]) -> dict[int, Transaction]:
