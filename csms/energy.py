@@ -20,6 +20,7 @@ that the state of a count is a short list of numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 BEGIN, SAMPLE, END = 0, 1, 2
@@ -104,11 +105,12 @@ class Count:
     # ------------------------------------------------------------------ kept between readings
 
     def to_list(self) -> list[Any]:
-        return [getattr(self, name) for name in self._KEPT]
+        return list(_kept(self))
 
     @classmethod
     def from_list(cls, kept: Sequence[Any], most_w: float) -> Count:
-        count = cls(most_w)
+        count = cls.__new__(cls)
+        count.most_w, count.points = most_w, None
         for name, value in zip(cls._KEPT, kept, strict=True):
             setattr(count, name, value)
         count.flags_seen = list(count.flags_seen)
@@ -285,3 +287,6 @@ class Count:
     def _flag(self, name: str) -> None:
         if name not in self.flags_seen:
             self.flags_seen.append(name)
+
+
+_kept = attrgetter(*Count._KEPT)
