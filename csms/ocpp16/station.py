@@ -15,6 +15,7 @@ from typing import Any
 from csms import cost_display, vendors
 from csms.ledger import Outcome
 from csms.ocpp16 import codec, cost, firmware
+from csms.once import Once
 from csms.profiles import ChargingProfile
 from csms.schemas import V16
 from csms.session import Session
@@ -88,7 +89,7 @@ async def _tell_final_cost(session: Session, outcome: Outcome) -> None:
 def meter_values(session: Session, payload: Payload) -> Answer:
     told = payload.get("transactionId")
     transaction_id = str(told) if isinstance(told, int) and told > 0 else ""
-    read = partial(codec.meter_values, payload.get("meterValue"), session.now())
+    read = Once(partial(codec.meter_values, payload.get("meterValue"), session.now()))
     session.measured(int(payload.get("connectorId") or 0), read, transaction_id)
     cost_display.moved_on(session, transaction_id)
     return {}

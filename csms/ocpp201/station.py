@@ -14,6 +14,7 @@ from typing import Any
 
 from csms import cost_display, vendors
 from csms.ocpp201 import access, codec, contracts, display, firmware, reporting
+from csms.once import Once
 from csms.profiles import ChargingProfile
 from csms.rpc import Refusal
 from csms.schemas import V201
@@ -96,7 +97,7 @@ async def transaction_event(session: Session, payload: Payload) -> Payload:
 
 
 def meter_values(session: Session, payload: Payload) -> Answer:
-    read = partial(codec.meter_values, payload.get("meterValue"), session.now())
+    read = Once(partial(codec.meter_values, payload.get("meterValue"), session.now()))
     session.measured(int(payload.get("evseId") or 0), read)
     return {}
 
