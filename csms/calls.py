@@ -290,4 +290,5 @@ def send(station: ChargingStation, action: str, payload: Mapping[str, Any]) -> d
 def _no_password(variable: str) -> None:
     """Set past us, the station could not log in again: `credentials.rotate_password` keeps both until it has."""
     if variable.strip().lower() in ("authorizationkey", "basicauthpassword"):
-        raise bus.CallNotValid(f"{variable}: give the station a new password with POST stations/<identity>/password/")
+        where = "“New password” in the office or POST stations/<identity>/password/"
+        raise bus.CallNotValid(f"{variable}: a new password is given by {where}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -33,7 +34,7 @@ def stamp(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
-class Dialect(ChargePoint):
+class Dialect(ChargePoint, ABC):
     """One connection of a station in one version. The `tell_…` functions need none: they queue messages."""
 
     def __init__(self, station: SimulatedStation, socket: ClientConnection) -> None:
@@ -56,8 +57,8 @@ class Dialect(ChargePoint):
 
     # What a dialect says; each returns a message of the library.
 
-    def boot(self, reason: str) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def boot(self, reason: str) -> Any: ...
 
     @staticmethod
     def boot_answer(answer: Any) -> tuple[str, int]:
@@ -65,57 +66,57 @@ class Dialect(ChargePoint):
         return str(answer.status), int(answer.interval)
 
     @staticmethod
-    def heartbeat() -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def heartbeat() -> Any: ...
 
     @staticmethod
-    def authorize(token: str, kind: str) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def authorize(token: str, kind: str) -> Any: ...
 
     def tell_whole_status(self) -> None:
         """The status of the station itself, where the dialect has one."""
 
     @staticmethod
-    def factory_settings(station: SimulatedStation) -> dict[Any, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def factory_settings(station: SimulatedStation) -> dict[Any, Any]: ...
 
     @staticmethod
-    def new_transaction_id() -> str | None:
-        raise NotImplementedError
+    @abstractmethod
+    def new_transaction_id() -> str | None: ...
 
     @staticmethod
+    @abstractmethod
     def verdict(answer: Any) -> str:
         """The status in the answer to an Authorize; `Invalid` without one."""
-        raise NotImplementedError
 
     @staticmethod
-    def tell_status(station: SimulatedStation, outlet: Outlet, word: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_status(station: SimulatedStation, outlet: Outlet, word: str) -> None: ...
 
     @staticmethod
-    def tell_reservation(station: SimulatedStation, number: int, word: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_reservation(station: SimulatedStation, number: int, word: str) -> None: ...
 
     @staticmethod
-    def tell_firmware(station: SimulatedStation, word: str, request_id: int | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_firmware(station: SimulatedStation, word: str, request_id: int | None) -> None: ...
 
     @staticmethod
-    def tell_log(station: SimulatedStation, word: str, request_id: int | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_log(station: SimulatedStation, word: str, request_id: int | None) -> None: ...
 
     @staticmethod
-    def tell_started(station: SimulatedStation, outlet: Outlet, charge: Charge) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_started(station: SimulatedStation, outlet: Outlet, charge: Charge) -> None: ...
 
     @staticmethod
-    def tell_meter(station: SimulatedStation, outlet: Outlet, charge: Charge, at: datetime) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_meter(station: SimulatedStation, outlet: Outlet, charge: Charge, at: datetime) -> None: ...
 
     @staticmethod
-    def tell_aligned(station: SimulatedStation, outlet: Outlet, at: datetime) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_aligned(station: SimulatedStation, outlet: Outlet, at: datetime) -> None: ...
 
     @staticmethod
-    def tell_ended(station: SimulatedStation, outlet: Outlet, charge: Charge, trigger: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell_ended(station: SimulatedStation, outlet: Outlet, charge: Charge, trigger: str) -> None: ...
