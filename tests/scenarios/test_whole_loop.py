@@ -138,6 +138,8 @@ def test_no_circuit_is_ever_above_its_limit_while_cars_come_and_go(world, instal
 
 
 def test_an_over_limit_reading_lowers_the_profile_at_the_station_within_two_seconds(world, installation):
+    if world.stations["R2-A"].outlets[1].car is not None:
+        world.leave("R2-A")  # with a fourth car the minimum would not fit, and be borne for ten seconds
     for identity in ("R1-A", "R1-B", "DC-1"):
         charging(world, installation, identity)
     seconds = []
@@ -160,8 +162,10 @@ def test_an_over_limit_reading_lowers_the_profile_at_the_station_within_two_seco
 
         until(lowered, 15, "a lowered profile at some station")
         seconds.append(time.monotonic() - began)
+        time.sleep(6)
+        settled = time.monotonic()
         time.sleep(4)
-        until(lambda: world.above_limit(time.monotonic() - 4, time.monotonic()) == [], 12, "all below their limits")
+        assert world.above_limit(settled, time.monotonic()) == []
     world.building_a = (10.0, 10.0, 10.0)
 
     assert min(seconds) < 2.0, seconds
