@@ -578,6 +578,13 @@ def month_start(site: Site, now: datetime) -> datetime:
     return local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
+def month_end(site: Site, now: datetime) -> datetime:
+    """The first moment of the next calendar month on the site's clock."""
+    begins = month_start(site, now)
+    year, month = begins.year + begins.month // 12, begins.month % 12 + 1
+    return begins.replace(year=year, month=month)
+
+
 def month_peak_w(site: Site, now: datetime, tariff: Tariff) -> float:
     """The month's highest quarter so far, never below what is billed anyway."""
     found = MonthPeak.objects.filter(site=site, month=month_start(site, now).date()).first()
@@ -592,8 +599,12 @@ def _peak_target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | 
 
     Without a plan nobody has weighed a peak against a car, so cars are not held back for it.
     """
-    if plan is None or tariff.peak_eur_per_kw_month <= 0:
+    if plan is None:
         return None
+    if tariff.peak_eur_per_kw_month <= 0:
+        if tariff.access_power_w is None or tariff.access_excess_eur_per_kw_month <= 0:
+            return None
+        peak_w = max(peak_w, tariff.access_power_w)
     planned = plan.result.get("peak_w")
     return max(peak_w, float(planned) * PEAK_SLACK) if isinstance(planned, int | float) else peak_w
 

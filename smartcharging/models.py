@@ -334,6 +334,23 @@ class Tariff(models.Model):
         help_text=_("capacity tariff on the month's highest quarter hour"),
     )
     peak_floor_w = models.FloatField(_("peak floor [W]"), default=2500)
+    maximum_tariff_eur_per_kwh = models.FloatField(
+        _("maximum tariff [EUR/kWh]"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text=_("the month's peak is never billed higher than this for each kWh of the month; empty: no such rule"),
+    )
+    access_power_w = models.FloatField(
+        _("access power [W]"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text=_("contracted power of a large connection; what lies above it is billed extra"),
+    )
+    access_excess_eur_per_kw_month = models.FloatField(
+        _("above access power [EUR/kW/month]"), default=0.0, validators=[MinValueValidator(0)]
+    )
     fixed_price_eur_per_mwh = models.FloatField(
         _("fixed price [EUR/MWh]"), default=100, help_text=_("used for intervals without a day-ahead price")
     )

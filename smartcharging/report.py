@@ -269,6 +269,8 @@ def _net_cost(flows: Flows) -> float | None:
 def _cost(flows: Flows, peak_w: float | None, tariff: Tariff) -> dict[str, float | None]:
     """Energy bought and sold, and what the capacity tariff asks for a month at the peak of these days."""
     peak = None if peak_w is None else max(peak_w, tariff.peak_floor_w) / 1000 * tariff.peak_eur_per_kw_month
+    if peak is not None and peak_w is not None and tariff.access_power_w is not None:
+        peak += max(peak_w - tariff.access_power_w, 0.0) / 1000 * tariff.access_excess_eur_per_kw_month
     return {
         "import": flows.cost_import_eur,
         "export": flows.income_export_eur,

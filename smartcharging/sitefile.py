@@ -294,6 +294,9 @@ def _tariff(t: Table) -> TariffTable:
         "export_adder_eur_per_kwh": (-5, 5, "EUR/kWh"),
         "peak_eur_per_kw_month": (0, 1000, "EUR/kW/month"),
         "peak_floor_w": (0, _HIGH_W, "W"),
+        "maximum_tariff_eur_per_kwh": (0, 10, "EUR/kWh"),
+        "access_power_w": (0, _HIGH_W, "W"),
+        "access_excess_eur_per_kw_month": (0, 10_000, "EUR/kW/month"),
         "fixed_price_eur_per_mwh": (-5000, 5000, "EUR/MWh"),
     }
     read = {name: t.number(name, low, high, unit=unit) for name, (low, high, unit) in ranges.items()}

@@ -65,6 +65,7 @@ def applies(program: Program) -> bool:
     groups: dict[int, int] = {}
     return (
         program.count > 0
+        and problem.slot_hours is None
         and not program.surplus.any()
         and not program.fast.any()
         and float(np.ptp(program.efficiency)) <= SAME_EFFICIENCY
@@ -82,7 +83,7 @@ def answer(program: Program, relative_gap: float, left: Callable[[], float]) -> 
     values, reached, _ = one_way(found.site, found.linear, found.solution, STAGE_SHARE * left())
     gap = gap_between(reached, found.lower_eur)
     names, where = _held_back(program, found)
-    short_kwh = np.maximum(program.wanted_kwh - program.efficiency * program.slot_h * found.served.met, 0.0)
+    short_kwh = np.maximum(program.wanted_kwh - program.efficiency * program.even_h * found.served.met, 0.0)
     reasons = causes(program, short_kwh, names, where)
     binding = tuple(dict.fromkeys((*what_binds(found.site, found.solution), *_full_circuits(program, found))))
     return answer_of(program, found.site, found.served.cell_kw, values, gap, reasons, binding)
@@ -108,7 +109,7 @@ def _held_back(program: Program, found: Aggregate) -> tuple[list[str], Found]:
     network, served = found.flow.network, found.served
     names, name_of = _circuit_names(program)
     called, called_in = found.site.import_names
-    short = network.need - served.met > SHORT_WH / 1000 / program.slot_h
+    short = network.need - served.met > SHORT_WH / 1000 / program.even_h
     held = np.flatnonzero(short[program.session] & (served.cell_kw < program.cell_max_kw - BOTH_KW))
     full = np.full(program.needed.shape[::2], False)
     shut, crowded = found.flow.shut()
@@ -229,7 +230,7 @@ def _small_program(program: Program, site: Program, classes: _Classes) -> tuple[
     lower = np.concatenate([linear.lower, np.zeros(classes.count)])
     upper = np.concatenate([linear.upper, classes.wanted_kwh])
     # What a stretch gets and falls short of together is what its cars want.
-    gives = float(program.efficiency[0]) * program.slot_h
+    gives = float(program.efficiency[0]) * program.even_h
     inside = np.flatnonzero(classes.of_slot >= 0)
     ranks = np.arange(classes.count)
     row = np.concatenate([classes.of_slot[inside], ranks % classes.stretches])
@@ -277,7 +278,7 @@ def _envelopes(program: Program, classes: _Classes) -> list[_Row]:
 
 def _rows(rows: list[_Row], program: Program, classes: _Classes, first_class: int) -> tuple[sp.csr_matrix, Series]:
     """The rows as `matrix · z ≤ rhs` of the small program, whose first columns are the site's power."""
-    gives = float(program.efficiency[0]) * program.slot_h
+    gives = float(program.efficiency[0]) * program.even_h
     indptr, indices, data = [0], [], []
     for r in rows:
         slots = np.flatnonzero(r.slots)
@@ -296,7 +297,7 @@ def _serve(network: Network, classes: _Classes, power: Series, short: Series) ->
     """Serve class by class from the power that was hoped for, and tell what the program did not know."""
     program = network.program
     flow = network.begin(power)
-    gives = float(program.efficiency[0]) * program.slot_h
+    gives = float(program.efficiency[0]) * program.even_h
     news = []
     for rank in range(classes.value.shape[0]):
         flow.serve(classes.rank == rank)
@@ -332,7 +333,7 @@ def _around(
 ) -> Aggregate | None:
     """The best battery and grid around a flow; None when there is none (the power it leaves has nowhere to go)."""
     served = flow.result()
-    gives = float(program.efficiency[0]) * program.slot_h
+    gives = float(program.efficiency[0]) * program.even_h
     missing = np.maximum(program.wanted_kwh - gives * served.met, 0.0)
     short = np.bincount(classes.column, missing, minlength=classes.count)
     fixed = np.concatenate([served.site_kw, short])

@@ -81,8 +81,9 @@ def causes(program: Program, short_kwh: Series, names: list[str], found: Found) 
     missing = np.flatnonzero(short_kwh * 1000 > SHORT_WH)
     if not missing.size:
         return reasons
-    capacity = np.bincount(program.session, program.cell_max_kw, minlength=program.count)
-    by_time = np.maximum(program.wanted_kwh - capacity * program.efficiency * program.slot_h, 0.0)
+    most_kwh = program.cell_max_kw * program.hours[program.slot]
+    capacity = np.bincount(program.session, most_kwh, minlength=program.count)
+    by_time = np.maximum(program.wanted_kwh - capacity * program.efficiency, 0.0)
     heaviest = _heaviest(program, names, found)
     for i in missing:
         session = program.problem.sessions[i]
@@ -128,7 +129,7 @@ def _holding_back(program: Program, solution: Solution, missing: Mask) -> tuple[
     for rows in program.constraints:
         prices = np.abs(solution.row_price[above : above + rows.count])
         above += rows.count
-        if rows.equal or rows.name == "month_peak":
+        if rows.equal or rows.soft:
             continue
         start = len(names)
         names.extend(rows.label or (rows.name,))
@@ -146,7 +147,7 @@ def interval(problem: PlanProblem, first: int, last: int) -> str:
     """Slots [first, last) as an ISO 8601 interval in UTC."""
 
     def at(slot: int) -> str:
-        moment: datetime = problem.start + timedelta(seconds=slot * problem.slot_s)
+        moment: datetime = problem.start + timedelta(seconds=round(3600 * float(problem.hours[:slot].sum())))
         return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
 
     return f"{at(first)}/{at(last)}"

@@ -40,7 +40,7 @@ class _Worst:
 def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
     """Price a plan and measure every bound."""
     worst = _Worst()
-    h = problem.slot_s / 3600
+    h = problem.hours
     _check_sessions(problem, plan, worst)
     _check_battery(problem, plan, worst)
     _check_circuits(problem, plan, worst)
@@ -51,23 +51,37 @@ def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
     worst.see("PV that consumes", plan.pv_w)
     over = _check_connection(problem, grid, worst)
     bought, sold = np.maximum(grid, 0) / 1000 * h, np.maximum(-grid, 0) / 1000 * h
-    peak_kw = max(float(grid.max(initial=0.0)), problem.month_peak_w) / 1000
-    peak_eur = problem.peak_eur_per_kw * (peak_kw - problem.month_peak_w / 1000)
+    peak_eur = _peaks_eur(problem, grid, bought)
     cost = float(problem.import_eur_per_kwh @ bought - problem.export_eur_per_kwh @ sold) + peak_eur
     planned = float(problem.import_eur_per_kwh @ bought - worth.export_prices(problem) @ sold) + peak_eur
-    objective = planned + _soft(problem, plan, h) + float(over.sum()) * h / 1000 * worth.overload_value(problem)
+    objective = planned + _soft(problem, plan, h) + float(over @ h) / 1000 * worth.overload_value(problem)
     return Verdict(cost, objective, worst.w, worst.name)
 
 
-def _soft(problem: PlanProblem, plan: PlanResult, h: float) -> float:
+def _peaks_eur(problem: PlanProblem, grid_w: Series, bought_kwh: Series) -> float:
+    """What new peaks cost. The month's is never more than the maximum tariff asks for the month's energy."""
+    raised = []
+    for charge in problem.peak_charges:
+        highest = float(grid_w[charge.first_slot : charge.last_slot].max(initial=charge.free_w))
+        raised.append(max(charge.eur_per_kw, 0.0) * (highest - charge.free_w) / 1000)
+    cap = problem.maximum_tariff
+    if cap is not None:
+        before = problem.peak_eur_per_kw * problem.month_peak_w / 1000
+        most = cap.eur_per_kwh * cap.other_import_wh / 1000
+        more = cap.eur_per_kwh * float(bought_kwh[: problem.month_ends].sum())
+        raised[0] = min(before + raised[0], most + more) - min(before, most)
+    return float(sum(raised))
+
+
+def _soft(problem: PlanProblem, plan: PlanResult, h: Series) -> float:
     """Shortfalls, early charging, wear, what is left in the battery, surplus well used."""
     total = 0.0
-    slots = np.arange(problem.slots)
+    slots = (np.cumsum(h) - h) * 3600 / problem.slot_s  # when each begins
     values = worth.goal_values(problem)
     sunny = worth.surplus_values(problem)
     for value, session in zip(values, problem.sessions, strict=True):
         window = slice(session.first_slot, session.last_slot)
-        kwh = plan.session_w[session.key][window] / 1000 * h
+        kwh = plan.session_w[session.key][window] / 1000 * h[window]
         total += problem.early_eur_per_kwh * float(kwh @ slots[window])
         if session.mode is Mode.SURPLUS:
             total -= session.efficiency * float(kwh @ sunny[window])
@@ -75,19 +89,19 @@ def _soft(problem: PlanProblem, plan: PlanResult, h: float) -> float:
             total += value * max(0.0, session.energy_wh / 1000 - session.efficiency * float(kwh.sum()))
     battery = problem.battery
     if battery is not None and battery.soc is not None:
-        total += battery.wear_eur_per_kwh * float(np.abs(plan.battery_w).sum()) / 1000 * h
+        total += battery.wear_eur_per_kwh * float(np.abs(plan.battery_w) @ h) / 1000
         total -= worth.stored_value(problem) * float(stored_wh(problem, plan.battery_w)[-1]) / 1000
     return total
 
 
 def _check_sessions(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> None:
-    h = problem.slot_s / 3600
+    h = problem.hours
     allowed: dict[str, Series] = {s.key: np.zeros(problem.slots) for s in problem.sessions}
     for s in problem.sessions:
         window = slice(s.first_slot, s.last_slot)
         allowed[s.key][window] = s.max_w
-        got = s.efficiency * h * float(plan.session_w[s.key][window].sum())
-        worst.see(f"energy of session {s.label}", (got - s.energy_wh) / h)
+        got = s.efficiency * float(plan.session_w[s.key][window] @ h[window])
+        worst.see(f"energy of session {s.label}", (got - s.energy_wh) / float(h.min(initial=np.inf)))
     for key, power in plan.session_w.items():
         worst.see(f"maximum of EVSE {key}", power - allowed[key])
         worst.see(f"no discharge at EVSE {key}", -power)
@@ -110,7 +124,7 @@ def stored_wh(problem: PlanProblem, battery_w: Series) -> Series:
     assert battery is not None
     assert battery.soc is not None
     flow = np.where(battery_w > 0, battery_w * battery.efficiency, battery_w / battery.efficiency)
-    stored: Series = battery.soc * battery.capacity_wh + np.cumsum(flow) * problem.slot_s / 3600
+    stored: Series = battery.soc * battery.capacity_wh + np.cumsum(flow * problem.hours)
     return stored
 
 
@@ -121,7 +135,7 @@ def _check_battery(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> Non
         return
     worst.see("battery charge", plan.battery_w - battery.max_charge_w)
     worst.see("battery discharge", -plan.battery_w - battery.max_discharge_w)
-    h = problem.slot_s / 3600
+    h = problem.hours
     now = battery.soc * battery.capacity_wh
     stored = stored_wh(problem, plan.battery_w)
     worst.see("battery full", (stored - max(battery.max_soc * battery.capacity_wh, now)) / h)

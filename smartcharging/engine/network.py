@@ -52,7 +52,7 @@ class Network:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.need = np.where(program.efficiency > 0, program.wanted_kwh / program.efficiency / program.slot_h, 0.0)
+        self.need = np.where(program.efficiency > 0, program.wanted_kwh / program.efficiency / program.even_h, 0.0)
         self.unit_kw = max(FINEST_KW, float(self.need.sum()) / LARGEST)
         self._vertices()
         self._arcs()

@@ -25,7 +25,9 @@ import numpy as np
 
 from smartcharging.engine import aggregate, judge, plan_rule, rooms
 from smartcharging.engine.answer import SHORT_WH, Answer, interval
-from smartcharging.engine.exact import exact
+from smartcharging.engine.coarse import borders, coarsen, spread_out
+from smartcharging.engine.exact import exact, gap_between
+from smartcharging.engine.maximum_tariff import branches
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.program import Program
 from smartcharging.engine.rooms import Rooms
@@ -77,6 +79,32 @@ def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
 
 
 def optimise(problem: PlanProblem, left: Callable[[], float]) -> Answer:
+    """The best plan of both ways in which the month's peak may be paid. Raises `NoSolution`."""
+    found: list[tuple[float, Answer]] = []
+    lower = np.inf
+    ways = branches(problem)
+    for way, besides_eur in ways:
+        answer = in_long_slots(way, left)
+        if len(ways) == 1:
+            return answer
+        result, _ = finish(way, answer, [])
+        reached = result.objective_eur or 0.0
+        lower = min(lower, reached - (answer.gap or 0.0) * abs(reached) + besides_eur)
+        result, _ = finish(problem, answer, [])
+        found.append((result.objective_eur or 0.0, answer))
+    reached, answer = min(found, key=lambda pair: pair[0])
+    return replace(answer, gap=gap_between(reached, lower))
+
+
+def in_long_slots(problem: PlanProblem, left: Callable[[], float]) -> Answer:
+    """Plan with far slots that are longer, where there are any."""
+    at = borders(problem)
+    if len(at) == problem.slots + 1:
+        return by_size(problem, left)
+    return spread_out(by_size(coarsen(problem, at), left), at)
+
+
+def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
     """By the quickest way that gives the gap that was asked. Raises `NoSolution`."""
     program = Program(problem)
     if program.count > LARGE and problem.relative_gap > 0 and aggregate.applies(program):
@@ -116,7 +144,7 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             notes.append(f"session {s.label}: its maximum power is {s.max_w}; planned with none")
             max_w = 0.0
         efficiency = s.efficiency if np.isfinite(s.efficiency) and 0 < s.efficiency <= 1 else 1.0
-        most_wh = max_w * efficiency * (last - first) * problem.slot_s / 3600
+        most_wh = max_w * efficiency * float(problem.hours[first:last].sum())
         energy = s.energy_wh
         if not np.isfinite(energy):  # as much as possible
             energy = most_wh
@@ -183,8 +211,11 @@ def what_is_wrong(problem: PlanProblem) -> str | None:
             return f"{name} has values that are no numbers"
     if (problem.pv_w > 0).any():
         return "pv_w is above zero: production is negative"
-    if not (np.isfinite(problem.month_peak_w) and np.isfinite(problem.peak_eur_per_kw)):
+    if not all(np.isfinite(c.free_w) and np.isfinite(c.eur_per_kw) for c in problem.peak_charges):
         return "the month's peak or its price is no number"
+    cap = problem.maximum_tariff
+    if cap is not None and not (np.isfinite(cap.eur_per_kwh) and np.isfinite(cap.other_import_wh)):
+        return "the maximum tariff or the month's energy is no number"
     return None
 
 
@@ -206,15 +237,15 @@ def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
 
 def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[PlanResult, judge.Verdict]:
     """Everything a plan says, computed from the powers alone, and how it is judged."""
-    slots, h = problem.slots, problem.slot_s / 3600
-    cars = np.zeros(slots)
+    h = problem.hours
+    cars = np.zeros(problem.slots)
     session_w: dict[str, Series] = {}
     shortfall: dict[str, float] = {}
     reason: dict[str, str] = {}
     for i, (session, power) in enumerate(zip(problem.sessions, answer.session_kw, strict=True)):
         cars += power
         session_w[session.key] = session_w.get(session.key, 0.0) + power * 1000
-        short = max(0.0, session.energy_wh - session.efficiency * h * float(power.sum()) * 1000)
+        short = max(0.0, session.energy_wh - session.efficiency * float(power @ h) * 1000)
         short = short if short > SHORT_WH else 0.0
         shortfall[session.label] = shortfall.get(session.label, 0.0) + short
         if short:
@@ -233,7 +264,7 @@ def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[Plan
         objective_eur=None,
         gap=answer.gap,
         solve_s=0.0,
-        peak_w=max(float(grid.max(initial=0.0)), problem.month_peak_w),
+        peak_w=max(float(grid[: problem.month_ends].max(initial=0.0)), problem.month_peak_w),
         binding=answer.binding,
         notes=tuple(notes),
     )
@@ -257,8 +288,8 @@ def pv_left(problem: PlanProblem, load_w: Series, curtailed_kw: Series | None) -
 
 
 def _rule_reason(problem: PlanProblem, session: PlanSession) -> str:
-    window = session.last_slot - session.first_slot
-    most_wh = session.max_w * session.efficiency * window * problem.slot_s / 3600
+    hours = float(problem.hours[session.first_slot : session.last_slot].sum())
+    most_wh = session.max_w * session.efficiency * hours
     if session.max_w <= 0:
         return "power"
     return "time" if most_wh < session.energy_wh - SHORT_WH else "rule"

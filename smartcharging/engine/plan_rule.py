@@ -39,7 +39,7 @@ def by_rule(problem: PlanProblem) -> tuple[Series, ...]:
             most = np.minimum(most, surplus)
         most[: session.first_slot] = 0.0
         most[session.last_slot :] = 0.0
-        power = _as_soon_as_possible(most, session.energy_wh / 1000 / session.efficiency, problem.slot_s / 3600)
+        power = _as_soon_as_possible(most, session.energy_wh / 1000 / session.efficiency, problem.hours)
         powers[i] = power
         for n in path:
             room[n] = np.maximum(room[n] - weight[i][:, None] * power, 0.0)
@@ -60,10 +60,10 @@ def _turn(session: PlanSession) -> tuple[bool, int, bool, int]:
     return (session.mode is Mode.SURPLUS, -session.priority, session.mode is not Mode.FAST, session.last_slot)
 
 
-def _as_soon_as_possible(most: Series, wanted_kwh: float, slot_h: float) -> Series:
+def _as_soon_as_possible(most: Series, wanted_kwh: float, hours: Series) -> Series:
     """Full power until the energy is reached, the last slot only as far as needed."""
-    before = np.concatenate(([0.0], np.cumsum(most)[:-1])) * slot_h
-    left: Series = np.clip(wanted_kwh - before, 0.0, None) / slot_h
+    given = most * hours
+    left: Series = np.clip(wanted_kwh - (np.cumsum(given) - given), 0.0, None) / hours
     return np.minimum(most, left)
 
 
@@ -77,6 +77,8 @@ def with_known_numbers(problem: PlanProblem) -> PlanProblem:
         import_limit_w=_limit(problem.import_limit_w, slots),
         export_limit_w=_limit(problem.export_limit_w, slots),
         month_peak_w=problem.month_peak_w if np.isfinite(problem.month_peak_w) else 0.0,
+        charges=tuple(c for c in problem.charges if np.isfinite(c.free_w) and np.isfinite(c.eur_per_kw)),
+        maximum_tariff=None,
         peak_eur_per_kw=problem.peak_eur_per_kw if np.isfinite(problem.peak_eur_per_kw) else 0.0,
     )
 

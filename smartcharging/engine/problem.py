@@ -43,6 +43,28 @@ class PlanSession:
         return self.name or self.key
 
 
+@dataclass(frozen=True, slots=True)
+class PeakCharge:
+    """What the highest import of [first_slot, last_slot) costs, per kW above what is paid for already."""
+
+    name: str
+    eur_per_kw: float
+    free_w: float = 0.0  # the month's peak so far, the access power that was contracted
+    first_slot: int = 0
+    last_slot: int | None = None  # None: to the end of the horizon
+
+
+@dataclass(frozen=True, slots=True)
+class MaximumTariff:
+    """The month's peak costs at most this much for each kWh that the month imports (Flanders: maximumtarief).
+
+    `other_import_wh` is what the month imports outside the horizon: so far, and expected after it.
+    """
+
+    eur_per_kwh: float
+    other_import_wh: float = 0.0
+
+
 @dataclass(frozen=True)
 class PlanProblem:
     """Everything the plan depends on.
@@ -64,6 +86,9 @@ class PlanProblem:
     battery: BatteryState | None = None
     month_peak_w: float = 0.0
     peak_eur_per_kw: float = 0.0
+    month_ends: int | None = None  # the slot from which on it is another month, with a peak of its own in `charges`
+    charges: tuple[PeakCharge, ...] = ()  # besides the month's: the next month's, excess over the access power
+    maximum_tariff: MaximumTariff | None = None
     import_limit_w: Series | None = None  # grid operator, contract; None = only the tree
     export_limit_w: Series | None = None
     node_background_w: Mapping[int, Series] = field(default_factory=dict)  # load below a node, not of cars
@@ -71,11 +96,29 @@ class PlanProblem:
     battery_end_soc: float | None = None  # at least this at the end; never more than can be kept from the start
     battery_end_eur_per_kwh: float | None = None  # worth of a kWh still stored at the end; None: from the prices
     early_eur_per_kwh: float = 1e-4  # tie-break per slot: free energy is used at once
+    slot_hours: Series | None = None  # length of each slot; None: all of `slot_s`
+    building_least_w: Series | None = None  # the least load within a long slot, of which `building_w` is the most
     relative_gap: float = 1e-4  # how far from the optimum a plan of many cars may be, at most; 0: the optimum itself
 
     @property
     def slots(self) -> int:
         return int(self.building_w.shape[0])
+
+    @property
+    def hours(self) -> Series:
+        """How long each slot is."""
+        if self.slot_hours is not None:
+            return self.slot_hours
+        return np.full(self.slots, self.slot_s / 3600)
+
+    @property
+    def month_charge(self) -> PeakCharge:
+        return PeakCharge("month_peak", self.peak_eur_per_kw, self.month_peak_w, 0, self.month_ends)
+
+    @property
+    def peak_charges(self) -> tuple[PeakCharge, ...]:
+        """The month's peak first, then what else is paid per kW."""
+        return (self.month_charge, *self.charges)
 
 
 @dataclass(frozen=True)

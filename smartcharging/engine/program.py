@@ -5,7 +5,7 @@ Units inside: kW, kWh, EUR.
 
     p  power of a session in a slot of its window (a "cell")      w  PV curtailed
     u  energy a session falls short of                            x  import of the connection, y  export
-    c, d, e  battery: charge, discharge, stored at slot's end     P  how far the month's peak is raised
+    c, d, e  battery: charge, discharge, stored at slot's end     P  how far each peak that is charged for is raised
     o  load above a limit that is not ours to lower (the building alone); the battery relieves it where it can
 """
 
@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from smartcharging.engine import rooms, worth
-from smartcharging.engine.problem import PlanProblem, Series
+from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
 from smartcharging.engine.rooms import KINDS, L1, WATTS, Integers, Rooms
 from smartcharging.engine.snapshot import Mode
 
@@ -40,6 +40,7 @@ class Rows:
     label: tuple[str, ...] = ()  # one per distinct constraint …
     label_of: Integers | None = None  # … and which of them each row is; None: all are `name`
     equal: bool = False
+    soft: bool = False  # may be broken at a price: no limit
 
     @property
     def count(self) -> int:
@@ -74,7 +75,7 @@ class Program:
     def __init__(self, problem: PlanProblem) -> None:
         self.problem = problem
         self.slots = problem.slots
-        self.slot_h = problem.slot_s / 3600
+        self.hours = problem.hours
         self.count = len(problem.sessions)
         self.t = np.arange(self.slots, dtype=np.int64)
         self.rooms = Rooms.of(problem)
@@ -173,11 +174,11 @@ class Program:
         self.over_slots = np.flatnonzero(excess > TOLERANCE_KW)
         self.excess_kw = excess
         self.import_max_kw = self.import_room_kw + excess
-        month_peak = problem.month_peak_w / 1000
         could_import = np.minimum(self.background + self.could_kw + self.charge_kw, self.import_max_kw)
         could_import += self.curtailable_kw
-        priced = problem.peak_eur_per_kw > 0
-        self.peak_slots = np.flatnonzero(priced & (could_import > month_peak + TOLERANCE_KW))
+        self.could_import_kw = could_import
+        found = [(charge, peak_slots(self, charge)) for charge in problem.peak_charges]
+        self.peaks = tuple((charge, slots) for charge, slots in found if slots.size)
         self.offset: dict[str, int] = {}
         position = 0
         for name, width in (
@@ -189,13 +190,18 @@ class Program:
             ("w", self.curtail_slots.shape[0]),
             ("x", self.slots),
             ("y", self.slots),
-            ("P", 1 if self.peak_slots.size else 0),
+            ("P", len(self.peaks)),
             ("o", self.over_slots.shape[0]),
         ):
             self.offset[name] = position
             setattr(self, f"_{name}", slice(position, position + width))
             position += width
         self.width = position
+
+    @property
+    def even_h(self) -> float:
+        """The length of all slots, where they are alike."""
+        return self.problem.slot_s / 3600
 
     def part(self, name: str) -> slice:
         """The columns of one kind."""
@@ -225,13 +231,17 @@ class Program:
     @cached_property
     def money(self) -> Series:
         """Energy, wear, peak, what is left in the battery, shortfalls, and the preference for early charging."""
-        problem, h = self.problem, self.slot_h
+        problem, h = self.problem, self.hours
         cost = np.zeros(self.width)
-        cost[self.part("p")] = problem.early_eur_per_kwh * self.slot * h
+        hours = h[self.slot]
+        early = np.cumsum(h) - h  # when each slot begins
+        cost[self.part("p")] = problem.early_eur_per_kwh * (early[self.slot] * 3600 / problem.slot_s) * hours
         wanting = self.surplus[self.session]
         if wanting.any():
             cost[self.part("p")][wanting] -= (
-                worth.surplus_values(problem)[self.slot[wanting]] * self.efficiency[self.session[wanting]] * h
+                worth.surplus_values(problem)[self.slot[wanting]]
+                * self.efficiency[self.session[wanting]]
+                * hours[wanting]
             )
         values = worth.goal_values(problem)
         cost[self.part("u")] = values
@@ -239,11 +249,11 @@ class Program:
             wear = max(problem.battery.wear_eur_per_kwh, TINY_EUR_PER_KWH)
             cost[self.part("c")] = cost[self.part("d")] = wear * h
             cost[self.part("e")][-1] = -worth.stored_value(problem)
-        cost[self.part("w")] = TINY_EUR_PER_KWH * h
+        cost[self.part("w")] = TINY_EUR_PER_KWH * h[self.curtail_slots]
         cost[self.part("x")] = problem.import_eur_per_kwh * h
         cost[self.part("y")] = -worth.export_prices(problem) * h
-        cost[self.part("P")] = problem.peak_eur_per_kw
-        cost[self.part("o")] = worth.overload_value(problem) * h
+        cost[self.part("P")] = [charge.eur_per_kw for charge, _ in self.peaks]
+        cost[self.part("o")] = worth.overload_value(problem) * h[self.over_slots]
         return cost
 
     @cached_property
@@ -257,8 +267,9 @@ class Program:
         hurried = self.fast[self.session]
         per_slot = 0.25 / max(self.slots, 1)
         share = self.efficiency[self.session[hurried]] * relative[self.session[hurried]]
-        cost[self.part("p")][hurried] = per_slot * self.age[hurried] * self.slot_h * share
-        cost[self.part("o")] = worth.OVERLOAD_RATIO * max(float(relative.max(initial=0.0)), 1.0) * self.slot_h
+        cost[self.part("p")][hurried] = per_slot * self.age[hurried] * self.hours[self.slot[hurried]] * share
+        dear = worth.OVERLOAD_RATIO * max(float(relative.max(initial=0.0)), 1.0)
+        cost[self.part("o")] = dear * self.hours[self.over_slots]
         return cost
 
     # What each may be at least and at most
@@ -296,6 +307,9 @@ class Program:
     def _discharge_room(self, most: float) -> Series:
         """A circuit above the battery carries its discharge backwards: at most its fuse and what is used there."""
         room = np.full(self.slots, most)
+        if self.problem.building_least_w is not None:  # a long slot: the load is not always what it is at most
+            taken = rooms.export_limit_kw(self.problem) + self.problem.building_least_w / 1000
+            room = np.minimum(room, np.maximum(taken, 0.0))
         assert self.problem.battery is not None
         for n in self.problem.grid.path(self.problem.battery.node):
             if n == 0:
@@ -322,7 +336,7 @@ class Program:
             power_balance(self),
             battery_store(self),
             import_limit(self),
-            month_peak(self),
+            *(peak_charge(self, number) for number in range(len(self.peaks))),
             circuit_limits(self),
             station_groups(self),
             surplus_only(self),
@@ -352,7 +366,7 @@ def energy_goals(program: Program) -> Rows:
     cells = np.arange(session.shape[0])
     each = np.arange(program.count)
     row, column, value = stack(
-        (session, program.at("p", cells), program.efficiency[session] * program.slot_h),
+        (session, program.at("p", cells), program.efficiency[session] * program.hours[program.slot]),
         (each, program.at("u", each), 1.0),
     )
     return Rows("goal", row, column, value, program.wanted_kwh, np.zeros(program.count, dtype=np.int64), equal=True)
@@ -379,7 +393,7 @@ def battery_store(program: Program) -> Rows | None:
     if battery is None:
         return None
     assert battery.soc is not None
-    t, h, efficiency = program.t, program.slot_h, battery.efficiency
+    t, h, efficiency = program.t, program.hours, battery.efficiency
     row, column, value = stack(
         (t, program.at("e", t), 1.0),
         (t[1:], program.at("e", t[:-1]), -1.0),
@@ -402,14 +416,20 @@ def import_limit(program: Program) -> Rows | None:
     return Rows("import_limit", row, column, value, program.import_room_kw[over], over, names, name_of[over])
 
 
-def month_peak(program: Program) -> Rows | None:
-    """The month's highest quarter hour so far is free; only what lies above it costs."""
-    slots = program.peak_slots
-    if not slots.size:
-        return None
+def peak_slots(program: Program, charge: PeakCharge) -> NDArray[np.intp]:
+    """The slots of a charge in which the site could import more than is paid for already."""
+    inside = np.zeros(program.slots, dtype=bool)
+    inside[charge.first_slot : charge.last_slot] = charge.eur_per_kw > 0
+    return np.flatnonzero(inside & (program.could_import_kw > charge.free_w / 1000 + TOLERANCE_KW))
+
+
+def peak_charge(program: Program, number: int) -> Rows:
+    """What is paid for already is free (the month's highest quarter hour so far, the access power); only what lies
+    above it costs."""
+    charge, slots = program.peaks[number]
     each = np.arange(slots.shape[0])
-    row, column, value = stack((each, program.at("x", slots), 1.0), (each, program.offset["P"], -1.0))
-    return Rows("month_peak", row, column, value, np.full(slots.shape[0], program.problem.month_peak_w / 1000), slots)
+    row, column, value = stack((each, program.at("x", slots), 1.0), (each, program.offset["P"] + number, -1.0))
+    return Rows(charge.name, row, column, value, np.full(slots.shape[0], charge.free_w / 1000), slots, soft=True)
 
 
 def circuit_limits(program: Program) -> Rows | None:

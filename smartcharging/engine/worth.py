@@ -26,8 +26,9 @@ def dearest_kwh(problem: PlanProblem) -> float:
     spread = float(np.max(prices, initial=0.0) - np.min(prices, initial=0.0))
     wear = problem.battery.wear_eur_per_kwh if problem.battery else 0.0
     least_efficiency = min((s.efficiency for s in problem.sessions), default=1.0)
-    slot_h = problem.slot_s / 3600
-    return (spread + wear + problem.peak_eur_per_kw / slot_h + 1.0) / least_efficiency
+    shortest_h = float(problem.hours.min(initial=problem.slot_s / 3600))
+    peaks = sum(max(c.eur_per_kw, 0.0) for c in problem.peak_charges) / shortest_h
+    return (spread + wear + peaks + 1.0) / least_efficiency
 
 
 def goal_values(problem: PlanProblem) -> Series:

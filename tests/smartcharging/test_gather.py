@@ -544,6 +544,58 @@ def test_the_months_peak_and_its_price_are_in_the_problem(world):
     assert today.peak_eur_per_kw == 4.0
 
 
+def test_on_the_last_day_of_a_month_the_next_one_has_a_peak_of_its_own_from_the_floor_on(world):
+    MonthPeak.objects.create(site=world.site, month=date(2026, 3, 1), peak_w=42_000, at=NOW)
+    Tariff.objects.update_or_create(
+        site=world.site,
+        defaults={"access_power_w": 50_000, "access_excess_eur_per_kw_month": 30, "maximum_tariff_eur_per_kwh": 0.3},
+    )
+    last_evening = datetime(2026, 3, 31, 20, 0, tzinfo=UTC)  # the month ends at 22:00 UTC: summer time in Brussels
+    for quarter in range(8):
+        slot = last_evening - timedelta(hours=3) + timedelta(minutes=15 * quarter)
+        SiteQuarter.objects.create(site=world.site, slot=slot, grid_w=10_000 if quarter else -50_000)
+
+    today = problem(world.site, last_evening)
+
+    assert today.month_ends == 8
+    assert [(c.name, c.eur_per_kw, c.free_w, c.first_slot, c.last_slot) for c in today.peak_charges] == [
+        ("month_peak", 4.0, 42_000, 0, 8),
+        ("month_peak", 4.0, 2500, 8, None),
+        ("access_power", 30, 50_000, 0, 8),
+        ("access_power", 30, 50_000, 8, None),
+    ]
+    cap = today.maximum_tariff
+    assert cap is not None
+    assert cap.eur_per_kwh == 0.3
+    days_before = 31 - 2 / 24 - 1 / 24  # until 22:00 on the site's clock, with an hour lost to summer time
+    assert cap.other_import_wh == pytest.approx(8750 * 24 * days_before)
+
+
+def test_in_the_middle_of_a_month_no_other_month_counts(world):
+    today = problem(world.site, NOW)
+
+    assert today.month_ends is None
+    assert [c.name for c in today.peak_charges] == ["month_peak"]
+    assert today.maximum_tariff is None
+
+
+def test_access_power_alone_is_a_target_for_the_running_quarter(world):
+    Tariff.objects.update_or_create(
+        site=world.site,
+        defaults={"peak_eur_per_kw_month": 0, "access_power_w": 50_000, "access_excess_eur_per_kw_month": 30},
+    )
+    Plan.objects.create(
+        site=world.site,
+        made_at=NOW,
+        starts_at=NOW,
+        valid_until=NOW + timedelta(hours=1),
+        status=Plan.Status.OPTIMAL,
+        result={"peak_w": 20_000},
+    )
+
+    assert look(world.site, NOW).snapshot.peak_target_w == 50_000
+
+
 def test_the_building_is_expected_as_on_days_like_it_starting_from_now(world):
     world.meter(20)  # 13.8 kW now
     for days in range(1, 15):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from smartcharging.engine import coarse
 from smartcharging.engine import plan as planning
 from smartcharging.engine.grid import Circuit, Grid
 from smartcharging.engine.judge import judge
-from smartcharging.engine.problem import PlanProblem, PlanSession
+from smartcharging.engine.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession
 from smartcharging.engine.snapshot import BatteryState, Mode
 from tests.smartcharging.planning_worlds import ALL, MIDNIGHT, ON_L1, ON_L2
 
@@ -81,6 +83,7 @@ def problems(draw: st.DrawFn, modes: tuple[Mode, ...] = tuple(Mode), prices: tup
             efficiency=draw(st.sampled_from([1.0, 0.9])),
             wear_eur_per_kwh=draw(st.sampled_from([0.0, 0.02])),
         )
+    month_ends = draw(st.sampled_from([None, 3, SLOTS]))
     optional = draw(st.sampled_from([None, np.full(SLOTS, 6000.0), np.linspace(0, 12_000, SLOTS)]))
     return PlanProblem(
         start=MIDNIGHT,
@@ -94,6 +97,9 @@ def problems(draw: st.DrawFn, modes: tuple[Mode, ...] = tuple(Mode), prices: tup
         battery=battery,
         month_peak_w=draw(st.sampled_from([0.0, 5000.0])),
         peak_eur_per_kw=draw(st.sampled_from([0.0, 4.0])),
+        month_ends=month_ends,
+        charges=(PeakCharge("access_power", 6.0, 3000.0), PeakCharge("month_peak", 4.0, 2500.0, month_ends or SLOTS)),
+        maximum_tariff=draw(st.sampled_from([None, MaximumTariff(0.3, 20_000.0)])),
         import_limit_w=optional,
         export_limit_w=draw(st.sampled_from([None, np.full(SLOTS, 3000.0)])),
         node_background_w={n: draw(numbers(0, 6000)) for n in range(1, len(grid)) if draw(st.booleans())},
@@ -114,6 +120,23 @@ def test_no_bound_is_ever_broken_and_the_books_close(problem: PlanProblem):
         assert got + plan.shortfall_wh[s.label] >= s.energy_wh - planning.SHORT_WH
         assert got <= s.energy_wh + 1
         assert (plan.shortfall_wh[s.label] > 0) == (s.label in plan.shortfall_reason)
+
+
+@given(problems(prices=(0.0, 0.5)))
+@quick
+def test_a_plan_with_long_far_slots_breaks_no_bound_of_any_quarter_hour(problem: PlanProblem):
+    stages = ((2 * problem.slot_s / 3600, 2 * problem.slot_s / 3600), (4 * problem.slot_s / 3600, 1.0))
+    with mock.patch.object(coarse, "STAGES", stages):
+        plan = planning.solve(problem)
+
+    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    verdict = judge(tidy, plan)
+    assert plan.status in ("optimal", "feasible"), plan.notes
+    assert verdict.worst_w <= 1, verdict.worst_name
+    assert plan.objective_eur is not None
+    exact = planning.solve(problem).objective_eur
+    assert exact is not None
+    assert plan.objective_eur >= exact - 1e-3 * max(1.0, abs(exact)) - 0.001 * len(problem.sessions)
 
 
 @given(problems(modes=(Mode.PLAN, Mode.SURPLUS)))

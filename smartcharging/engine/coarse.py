@@ -1,0 +1,91 @@
+"""Far slots are longer: quarter hours for a day, then half hours, then hours.
+
+Pure. What is a day away is planned many times more before it comes, so it is decided in fewer, longer slots. Where a
+car comes or goes, a month ends or a charge begins, there is a border, so every window is exactly what it was. A long
+slot has the highest load, the least sun and the tightest limits of the slots in it: the plan, spread out again, keeps
+every bound of every quarter hour. Prices are means; the certified gap is that of the problem with the long slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartcharging.engine.answer import Answer
+from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
+
+STAGES = ((24.0, 0.5), (36.0, 1.0))
+"""From so many hours on, slots of so many hours."""
+
+Borders = NDArray[np.intp]
+
+
+def borders(problem: PlanProblem) -> Borders:
+    """Where the slots to plan with begin, and the end: indices into the problem's own slots."""
+    begins = np.arange(problem.slots)
+    at = begins * problem.slot_s / 3600
+    keep = np.ones(problem.slots, dtype=bool)
+    for since_h, long_h in STAGES:
+        far = at >= since_h
+        keep[far] = np.isclose(np.mod(at[far] - since_h, long_h), 0.0)
+    for slot in _fixed(problem):
+        if 0 <= slot < problem.slots:
+            keep[slot] = True
+    return np.append(np.flatnonzero(keep), problem.slots)
+
+
+def _fixed(problem: PlanProblem) -> list[int]:
+    slots = [slot for s in problem.sessions for slot in (s.first_slot, s.last_slot)]
+    slots += [slot for c in problem.peak_charges for slot in (c.first_slot, c.last_slot) if slot is not None]
+    return slots
+
+
+def coarsen(problem: PlanProblem, at: Borders) -> PlanProblem:
+    """The same day in the slots between these borders."""
+    begins, width = at[:-1], np.diff(at)
+
+    def most(series: Series) -> Series:
+        return np.maximum.reduceat(series, begins)
+
+    def least(series: Series | None) -> Series | None:
+        return None if series is None else np.minimum.reduceat(series, begins)
+
+    def mean(series: Series) -> Series:
+        found: Series = np.add.reduceat(series, begins) / width
+        return found
+
+    def place(slot: int) -> int:
+        return int(np.searchsorted(at, slot))
+
+    def moved(charge: PeakCharge) -> PeakCharge:
+        last = None if charge.last_slot is None else place(charge.last_slot)
+        return replace(charge, first_slot=place(charge.first_slot), last_slot=last)
+
+    changes: dict[str, Any] = {
+        "building_w": most(problem.building_w),
+        "building_least_w": least(problem.building_w),
+        "pv_w": most(problem.pv_w),
+        "import_eur_per_kwh": mean(problem.import_eur_per_kwh),
+        "export_eur_per_kwh": mean(problem.export_eur_per_kwh),
+        "import_limit_w": least(problem.import_limit_w),
+        "export_limit_w": least(problem.export_limit_w),
+        "node_background_w": {n: most(series) for n, series in problem.node_background_w.items()},
+        "month_ends": None if problem.month_ends is None else place(problem.month_ends),
+        "charges": tuple(moved(c) for c in problem.charges),
+    }
+    sessions = tuple(replace(s, first_slot=place(s.first_slot), last_slot=place(s.last_slot)) for s in problem.sessions)
+    return replace(problem, sessions=sessions, slot_hours=width * problem.slot_s / 3600, **changes)
+
+
+def spread_out(answer: Answer, at: Borders) -> Answer:
+    """The plan in the problem's own slots: within a long slot power stays as it is."""
+    width = np.diff(at)
+    return replace(
+        answer,
+        session_kw=tuple(np.repeat(power, width) for power in answer.session_kw),
+        battery_kw=np.repeat(answer.battery_kw, width),
+        curtailed_kw=None if answer.curtailed_kw is None else np.repeat(answer.curtailed_kw, width),
+    )
