@@ -66,7 +66,7 @@ def coarsen(problem: PlanProblem, at: Borders) -> PlanProblem:
 
     changes: dict[str, Any] = {
         "building_w": most(problem.building_w),
-        "building_least_w": least(problem.building_w),
+        "least_w": {0: least(problem.building_w)} | {n: least(s) for n, s in problem.node_background_w.items()},
         "pv_w": most(problem.pv_w),
         "import_eur_per_kwh": mean(problem.import_eur_per_kwh),
         "export_eur_per_kwh": mean(problem.export_eur_per_kwh),

@@ -165,6 +165,12 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> No
         if circuit.limit_w is not None:
             allowed = np.maximum(circuit.limit_w, background[n])
             worst.see(f"limit:{circuit.name}", phase_w[n].sum(axis=0) + after[n] - allowed)
+        if n and (phase_w[n] < 0).any():  # what flows back is carried by the same fuses
+            back = np.maximum(fuse_w[:, None], -background[n] / 3)
+            worst.see(f"a phase of limit:{circuit.name}, backwards", -phase_w[n] - after[n] / 3 - back)
+            if circuit.export_limit_w is not None:
+                back = np.maximum(circuit.export_limit_w, -background[n])
+                worst.see(f"export of {circuit.name}", -phase_w[n].sum(axis=0) - after[n] - back)
 
 
 def _background(problem: PlanProblem, pv_w: Series) -> Series:

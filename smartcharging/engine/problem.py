@@ -97,7 +97,7 @@ class PlanProblem:
     battery_end_eur_per_kwh: float | None = None  # worth of a kWh still stored at the end; None: from the prices
     early_eur_per_kwh: float = 1e-4  # tie-break per slot: free energy is used at once
     slot_hours: Series | None = None  # length of each slot; None: all of `slot_s`
-    building_least_w: Series | None = None  # the least load within a long slot, of which `building_w` is the most
+    least_w: Mapping[int, Series] = field(default_factory=dict)  # of a long slot, whose load is the most in it; by node
     relative_gap: float = 1e-4  # how far from the optimum a plan of many cars may be, at most; 0: the optimum itself
 
     @property

@@ -307,9 +307,9 @@ class Program:
     def _discharge_room(self, most: float) -> Series:
         """A circuit above the battery carries its discharge backwards: at most its fuse and what is used there."""
         room = np.full(self.slots, most)
-        if self.problem.building_least_w is not None:  # a long slot: the load is not always what it is at most
-            taken = rooms.export_limit_kw(self.problem) + self.problem.building_least_w / 1000
-            room = np.minimum(room, np.maximum(taken, 0.0))
+        least = rooms.least_kw(self.problem)
+        if self.problem.least_w:
+            room = np.minimum(room, np.maximum(rooms.export_limit_kw(self.problem) + least[0], 0.0))
         assert self.problem.battery is not None
         for n in self.problem.grid.path(self.problem.battery.node):
             if n == 0:
@@ -318,7 +318,7 @@ class Program:
             back = self.rooms.limit[n].min(axis=0)
             if export is not None:
                 back = np.minimum(back, export / 1000)
-            room = np.minimum(room, np.maximum(back + self.rooms.background[n], 0))
+            room = np.minimum(room, np.maximum(back + least[n], 0))
         return room
 
     # What must hold

@@ -6,6 +6,7 @@ that one scale serves watts and amps: a three-phase car weighs 1 on every phase,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,16 +54,28 @@ def limits_kw(problem: PlanProblem) -> Series:
 
 def background_kw(problem: PlanProblem) -> Series:
     """What each circuit carries without cars and battery; the sum of its children where nothing is said of it."""
+    carried = _carried(problem, problem.node_background_w)
+    carried[0] = (problem.building_w + problem.pv_w) / 1000
+    return carried
+
+
+def least_kw(problem: PlanProblem) -> Series:
+    """The same, of a long slot the least there is at any time; at the connection without the sun."""
+    carried = _carried(problem, {**problem.node_background_w, **problem.least_w})
+    carried[0] = problem.least_w.get(0, problem.building_w) / 1000
+    return carried
+
+
+def _carried(problem: PlanProblem, known_w: Mapping[int, Series]) -> Series:
     circuits = problem.grid.circuits
     carried = np.zeros((len(circuits), problem.slots))
     for n in range(len(circuits) - 1, 0, -1):
-        known = problem.node_background_w.get(n)
+        known = known_w.get(n)
         if known is not None:
             carried[n] = known / 1000
         parent = circuits[n].parent
         if parent:
             carried[parent] += carried[n]
-    carried[0] = (problem.building_w + problem.pv_w) / 1000
     return carried
 
 
