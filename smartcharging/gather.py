@@ -26,10 +26,12 @@ from meters.models import Device, Site
 from smartcharging import narrowings, remember
 from smartcharging.engine import grid as engine
 from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
+from smartcharging.engine.phase_steps import phases_shown
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
 from smartcharging.engine.vehicle import minimum_a, phases_to_count_on
 from smartcharging.models import ChargingGoal, Circuit, GridCommand, MonthPeak, Plan, Price, Tariff, Vehicle
+from smartcharging.phase_learning import learn_steps
 from smartcharging.remember import EvseMemory, phase_currents
 
 ASKS_NOTHING_S = 60  # how long a car must have stopped by itself before it counts as full
@@ -143,6 +145,8 @@ def look(site: Site, now: datetime) -> View:
         )
         for evse in evses
     )
+    readings = _readings(circuits, fresh)
+    places = learn_steps(places, grid, readings, now)
     commands = narrowings.commands(site, now)
     tariff = Tariff.objects.filter(site=site).first() or Tariff(site=site)
     peak_w = month_peak_w(site, now, tariff)
@@ -153,7 +157,7 @@ def look(site: Site, now: datetime) -> View:
             now=now,
             grid=grid,
             sessions=tuple(_session(p, plan, now) for p in places),
-            readings=_readings(circuits, fresh),
+            readings=readings,
             batteries=_batteries(devices, node_of_device, fresh, plan, now),
             narrowings=(
                 *narrowings.alarms(devices, node_of_device, fresh),
@@ -490,9 +494,18 @@ def phases_of(place: Place, now: datetime) -> tuple[bool, bool, bool]:
         return wired
     if place.vehicle is not None and place.vehicle.phases is not None and place.memory.phases.used is None:
         return _wired(place.station.phases[: place.vehicle.phases])
+    shown = phases_shown(place.memory.steps)
+    if shown is not None and place.memory.phases.used is None:
+        return _within(shown, wired)
     if not place.memory.phases.drawing:
         return wired  # it may come back from a pause on other phases
     return phases_to_count_on(place.memory.phases, now, wired)
+
+
+def _within(shown: tuple[bool, bool, bool], wired: tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:
+    """What was shown, unless it is not wired there at all: then all that is wired."""
+    a, b, c = (s and w for s, w in zip(shown, wired, strict=True))
+    return (a, b, c) if (a or b or c) else wired
 
 
 def max_a(place: Place) -> float:

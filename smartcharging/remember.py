@@ -18,6 +18,7 @@ from meters.live import connection
 from meters.measurement import Measurement
 from smartcharging.engine.carried import Carried
 from smartcharging.engine.grid import Phases
+from smartcharging.engine.phase_steps import StepMemory
 from smartcharging.engine.vehicle import MinimumMemory, PhaseMemory, observe_minimum, observe_phases
 
 KEEP_S = 24 * 3600
@@ -42,6 +43,7 @@ class EvseMemory:
     off_since: datetime | None = None
     phases: PhaseMemory = field(default_factory=PhaseMemory)
     minimum: MinimumMemory = field(default_factory=MinimumMemory)
+    steps: StepMemory = field(default_factory=StepMemory)  # of a car whose station tells no currents by phase
     told: str = ""  # the want last put, to renew it only when due
     told_until: datetime | None = None
     recorded: str = ""  # the allocation last recorded
@@ -76,6 +78,7 @@ class EvseMemory:
             off_since=None,
             phases=PhaseMemory(),
             minimum=MinimumMemory(),
+            steps=StepMemory(),
         )
 
     def with_measurement(self, currents: Phases | None, at: datetime | None, *, wants: bool) -> EvseMemory:
@@ -139,7 +142,7 @@ def phase_currents(measurement: Measurement | None) -> Phases | None:
     return (float(a or 0.0), float(b or 0.0), float(c or 0.0))
 
 
-_TIMES = {"since", "on_since", "off_since", "told_until", "seen_since", "doubt_until", "offered_since"}
+_TIMES = {"since", "on_since", "off_since", "told_until", "seen_since", "doubt_until", "offered_since", "at"}
 
 
 def _key(site_id: int) -> str:
@@ -148,11 +151,12 @@ def _key(site_id: int) -> str:
 
 def _to_json(memory: EvseMemory) -> str:
     data = _members(memory)
-    data["phases"], data["minimum"] = _members(memory.phases), _members(memory.minimum)
+    for name in ("phases", "minimum", "steps"):
+        data[name] = _members(data[name])
     return json.dumps(data, default=datetime.isoformat)
 
 
-def _members(record: EvseMemory | PhaseMemory | MinimumMemory) -> dict[str, Any]:
+def _members(record: EvseMemory | PhaseMemory | MinimumMemory | StepMemory) -> dict[str, Any]:
     return {f.name: getattr(record, f.name) for f in fields(record)}
 
 
@@ -160,6 +164,7 @@ def _from_json(text: str) -> EvseMemory:
     data = json.loads(text, object_hook=_with_times)
     data["phases"] = PhaseMemory(**data["phases"])
     data["minimum"] = MinimumMemory(**data["minimum"])
+    data["steps"] = StepMemory(**data.get("steps", {}))
     return EvseMemory(**data)
 
 

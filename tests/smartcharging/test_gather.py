@@ -317,6 +317,32 @@ def test_which_phases_a_car_uses_is_learnt_and_forgotten_in_a_pause(world):
     assert car.phases == (True, True, True)
 
 
+def test_the_meter_shows_the_phases_of_a_car_whose_station_does_not(world):
+    world.car("CS-1")
+    world.car("CS-2", offered_a=0)
+    key = world.key("CS-1")
+
+    def lives(amps: float, moments: int = 1):
+        for _ in range(moments):
+            world.now += timedelta(seconds=20)
+            world.quiet_day(0)
+            world.offer("CS-1", amps, ago_s=20)
+            world.meter((30.0, 30.0 + amps, 30.0))  # it is on L2 alone
+            seen = look(world.site, world.now)
+            keep(world.site.pk, seen.memories)
+        return next(s for s in seen.snapshot.sessions if s.key == key)
+
+    assert lives(6, moments=7).phases == (True, True, True)
+    assert lives(16).phases == (True, True, True)
+    assert lives(8).phases == (False, True, False)
+
+    # Its neighbour moves at the same time: what the meter shows is not its own doing.
+    world.offer("CS-2", 16, ago_s=-15)
+    lives(14)
+    steps = look(world.site, world.now).memories[int(key)].steps
+    assert steps.steps == 2
+
+
 def test_what_was_accepted_for_whoever_comes_may_still_hold(world):
     world.offer("CS-1", 16, ago_s=60)
     world.car("CS-1", started_at=NOW - timedelta(seconds=30))
