@@ -243,22 +243,48 @@ def explain(reason: str) -> tuple[str, dict[str, str]]:
 
     Unknown codes come back as they are: a reason is shown even when nobody has written a sentence for it.
     """
-    if reason.startswith("limit:"):
-        circuit, _, phase = reason.removeprefix("limit:").rpartition(":")
-        name = "limit_w" if phase == "W" else "limit"
-        return SENTENCES[name], {"circuit": circuit, "phase": phase}
-    if reason.startswith("imbalance:"):
-        circuit, _, phase = reason.removeprefix("imbalance:").rpartition(":")
-        return SENTENCES["imbalance"], {"circuit": circuit, "phase": phase}
-    if reason.startswith(_PAUSED):
-        circuit, _, phase = reason.removeprefix(_PAUSED).rpartition(" ")
-        if not circuit:
-            return SENTENCES["paused_station"], {}
-        return SENTENCES["paused_w" if phase == "W" else "paused"], {"circuit": circuit, "phase": phase}
-    code, _, words = reason.partition(": ")
-    if code not in SENTENCES or not code:
-        return SENTENCES["other"], {"words": reason}
+    code = code_of(reason)
+    if code in AT_A_PLACE:
+        circuit, phase = place_of(reason)
+        return SENTENCES[code], {"circuit": circuit, "phase": phase}
+    if code == "paused_station":
+        return SENTENCES[code], {}
+    if code == "other":
+        return SENTENCES[code], {"words": reason}
+    words = reason.partition(": ")[2]
     return SENTENCES[code], {"words": words, "circuit": words}
+
+
+def code_of(reason: str) -> str:
+    """The name of the sentence a reason has, without what it is about; `other` when nobody has written one."""
+    if reason.startswith("limit:"):
+        return "limit_w" if reason.endswith(":W") else "limit"
+    if reason.startswith("imbalance:"):
+        return "imbalance"
+    if reason.startswith(_PAUSED):
+        if not reason.removeprefix(_PAUSED).rpartition(" ")[0]:
+            return "paused_station"
+        return "paused_w" if reason.endswith(" W") else "paused"
+    code = reason.partition(": ")[0]
+    return code if code in SENTENCES else "other"
+
+
+AT_A_PLACE = frozenset({"limit", "limit_w", "imbalance", "paused", "paused_w"})
+"""Codes that name a circuit and a phase."""
+
+
+def place_of(reason: str) -> tuple[str, str]:
+    """Circuit and phase (W for all together) as far as the reason itself names them."""
+    code = code_of(reason)
+    if code == "meter stale":
+        return reason.partition(": ")[2], ""
+    if code not in AT_A_PLACE:
+        return "", ""
+    said, between = (reason.removeprefix(_PAUSED), " ") if code.startswith("paused") else (reason, ":")
+    circuit, _, phase = said.rpartition(between)
+    for name in ("limit:", "imbalance:"):
+        circuit = circuit.removeprefix(name) if reason.startswith(name) else circuit
+    return circuit, phase
 
 
 _PAUSED = "paused: minimum current does not fit at "
