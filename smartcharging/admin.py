@@ -440,7 +440,7 @@ class AllocationRecordAdmin(LedgerAdmin):
     """The trail behind “why 8 A?”."""
 
     site_path = "evse__station__site"
-    list_display = ("evse", "at", "limit_a", "limit_w", "reason")
+    list_display = ("evse", "at", "limit_a", "limit_w", "reason", "circuit", "phase")
     list_filter = (("evse__station", OfMySites),)
     list_select_related = ("evse__station",)
     search_fields = ("reason", "evse__station__identity")

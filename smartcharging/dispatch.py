@@ -82,8 +82,8 @@ def _watts(share: Share) -> float:
 def _record(
     place: Place, share: Share, memory: EvseMemory, now: datetime, records: list[AllocationRecord]
 ) -> EvseMemory:
-    """One row each time the limit or its reason changes: the trail behind “why 8 A?”."""
-    recorded = f"{share.limit_a:.1f}|{share.reason}"
+    """One row each time the limit, its reason or its place changes: the trail behind “why 8 A?”."""
+    recorded = f"{share.limit_a:.1f}|{share.reason}|{share.circuit}|{share.phase}"
     if recorded == memory.recorded:
         return memory
     records.append(
@@ -93,6 +93,8 @@ def _record(
             limit_a=share.limit_a,
             limit_w=share.limit_w,
             reason=share.reason[:200],
+            circuit=share.circuit[:100],
+            phase=share.phase,
         )
     )
     return replace(memory, recorded=recorded)

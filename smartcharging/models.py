@@ -271,7 +271,7 @@ class Plan(models.Model):
     """The day ahead, as planned at one moment. The live layer follows the newest valid one.
 
     `result` holds, per slot from `starts_at`: `evse` {pk: [W]}, `battery_w`, `grid_w`, `pv_w`, `building_w`,
-    `price` [EUR/MWh]; and `shortfalls` {goal pk: {"wh", "reason"}}.
+    `price` [EUR/MWh]; and `shortfalls` {goal pk: {"wh", "reason", and what would help: see `engine/remedies.py`}}.
     """
 
     class Status(models.TextChoices):
@@ -482,6 +482,10 @@ class AllocationRecord(models.Model):
     limit_a = models.FloatField(_("limit [A]"), null=True)
     limit_w = models.FloatField(_("limit [W]"), null=True)
     reason = models.CharField(_("reason"), max_length=200)
+    circuit = models.CharField(_("circuit"), max_length=100, blank=True, help_text=_("where it was held back …"))
+    phase = models.CharField(
+        _("phase"), max_length=2, blank=True, help_text=_("… on L1, L2, L3, or W: by the power of all together")
+    )
 
     class Meta:
         verbose_name = _("allocation")

@@ -19,6 +19,7 @@ from meters.models import Site
 from smartcharging import car_needs, goals, picture
 from smartcharging.engine.plan import solve
 from smartcharging.engine.problem import PlanResult
+from smartcharging.engine.remedies import remedies
 from smartcharging.gather import View, planned_now
 from smartcharging.horizon import SLOT_S, Day, day
 from smartcharging.models import ChargingGoal, Plan
@@ -99,11 +100,14 @@ def _stored(today: Day, result: PlanResult) -> dict[str, Any]:
 
 
 def _shortfalls(today: Day, result: PlanResult) -> dict[str, dict[str, Any]]:
+    """What each goal falls short, why, and what would give it all: only what is known of it."""
     short = {}
+    would_help = remedies(today.problem, result)
     for label, wh in result.shortfall_wh.items():
         place = today.labels.get(label)
         if place is not None and place.goal is not None and wh > 0:
-            short[str(place.goal.pk)] = {"wh": round(float(wh)), "reason": result.shortfall_reason.get(label, "")}
+            told = {"wh": round(float(wh)), "reason": result.shortfall_reason.get(label, "")}
+            short[str(place.goal.pk)] = told | (would_help[label].to_dict() if label in would_help else {})
     return short
 
 

@@ -21,6 +21,7 @@ CLAUSES: Mapping[str, str] = {
     "import_limit": gettext_noop("the grid connection is limited then"),
     "export_limit": gettext_noop("giving back to the grid is limited then"),
     "month_peak": gettext_noop("it would raise the month peak"),
+    "access_power": gettext_noop("it would exceed the access power"),
     "group": gettext_noop("the station's own maximum is shared"),
     "limit": gettext_noop("%(circuit)s is full"),
 }

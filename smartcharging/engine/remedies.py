@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,23 @@ class Remedies:
     raise_w: float | None = None
     room_after_w: float | None = None
     three_phases: bool = False
+
+    def to_dict(self) -> dict[str, str | float | bool]:
+        """As JSON keeps it: without what is not known."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in known.items() if v}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Remedies:
+        """What `to_dict` wrote; other members are others'."""
+        leave_at = data.get("leave_at")
+        return cls(
+            leave_at=None if leave_at is None else datetime.fromisoformat(leave_at),
+            raise_a=data.get("raise_a"),
+            raise_w=data.get("raise_w"),
+            room_after_w=data.get("room_after_w"),
+            three_phases=bool(data.get("three_phases")),
+        )
 
 
 def remedies(problem: PlanProblem, result: PlanResult) -> Mapping[str, Remedies]:
@@ -105,7 +123,8 @@ class _Left:
         spare = np.minimum(spare, self._station_spare(session))
         if session.mode is Mode.SURPLUS:
             spare = np.minimum(spare, self.sun)
-        return np.clip(spare, 0.0, np.maximum(session.max_w / 1000 - self.power[i], 0.0))
+        more: Series = np.clip(spare, 0.0, np.maximum(session.max_w / 1000 - self.power[i], 0.0))
+        return more
 
     def _station_spare(self, session: PlanSession) -> Series:
         """What its station leaves: more than anybody wants where the EVSEs share nothing."""
@@ -114,8 +133,7 @@ class _Left:
             return np.full(self.problem.slots, np.inf)
         for power, other in zip(self.power, self.problem.sessions, strict=True):
             together += power if other.group == session.group else 0.0
-        left: Series = session.group_max_w / 1000 - together
-        return left
+        return session.group_max_w / 1000 - together
 
     def _leave_at(self, i: int, short_kwh: float) -> datetime | None:
         """The end of the slot by which all of it would be in the car, if it stayed and nobody takes its place."""

@@ -17,6 +17,7 @@ from smartcharging.engine.causes import CLAUSES, cause_of
 from smartcharging.engine.explain import Explanation, explain_charge
 from smartcharging.engine.facts import Course, Ended, Facts, FreePlace, Given, Wish
 from smartcharging.engine.plan import solve
+from smartcharging.engine.problem import PeakCharge
 from smartcharging.engine.program import Program
 from smartcharging.engine.remedies import Remedies, remedies
 from smartcharging.engine.snapshot import Mode, Narrowing
@@ -444,6 +445,7 @@ def test_every_reason_of_the_plan_has_a_clause():
         pv_kw=5,
         battery=battery(),
         peak_eur_per_kw=5,
+        charges=(PeakCharge("access_power", 5.0),),
     )
     program = Program(problem)
     names = set(program.import_names[0])
@@ -454,7 +456,7 @@ def test_every_reason_of_the_plan_has_a_clause():
         node.value for node in ast.walk(ast.parse(inspect.getsource(_module("plan")._rule_reason))) if _is_word(node)
     }
 
-    assert {"import_limit", "group", "surplus", "month_peak", "limit:grid:L1", "limit:grid"} <= names
+    assert {"import_limit", "group", "surplus", "month_peak", "access_power", "limit:grid:L1", "limit:grid"} <= names
     assert {"time", "power", "value", "rule"} <= plain
     assert {n for n in names | plain if cause_of(n).code not in CLAUSES} == set()
 
