@@ -15,7 +15,7 @@ from typing import Any
 from meters.live import connection
 from meters.models import Device
 from smartcharging.engine.grid import NOMINAL_V, Phases
-from smartcharging.engine.snapshot import Allocation
+from smartcharging.engine.snapshot import Allocation, Session
 from smartcharging.gather import Place, View, amps_of
 from smartcharging.remember import phase_currents
 
@@ -31,7 +31,10 @@ def picture(view: View, allocation: Allocation | None) -> dict[str, Any]:
         "demo": view.site.demo,
         "flows": flows(view),
         "circuits": _circuits(view, allocation),
-        "evses": [_evse(view, place, allocation) for place in view.places],
+        "evses": [
+            _evse(view, place, session, allocation)
+            for place, session in zip(view.places, view.snapshot.sessions, strict=True)
+        ],
         "plan": _plan(view),
         "price_eur_per_mwh": view.price_eur_per_mwh,
     }
@@ -213,7 +216,7 @@ def _measured_loads(view: View) -> list[Phases | None]:
     return loads
 
 
-def _evse(view: View, place: Place, allocation: Allocation | None) -> dict[str, Any]:
+def _evse(view: View, place: Place, session: Session, allocation: Allocation | None) -> dict[str, Any]:
     evse, station = place.evse, place.station
     share = None if allocation is None else allocation.shares.get(place.key)
     currents = phase_currents(place.measured)
@@ -231,6 +234,8 @@ def _evse(view: View, place: Place, allocation: Allocation | None) -> dict[str, 
         "status": evse.status,
         "iec_state": evse.iec_state,
         "connected": place.connected,
+        "phases": 3 if session.dc else session.phase_count,
+        "max_w": _round(_max_w(session)),
         "power_w": _round(power),
         "current_a": None if currents is None else [round(a, 2) for a in currents],
         "limit": {
@@ -245,6 +250,12 @@ def _evse(view: View, place: Place, allocation: Allocation | None) -> dict[str, 
         },
         "transaction": place.transaction.pk if place.transaction is not None else None,
     }
+
+
+def _max_w(session: Session) -> float:
+    """What car and place can take together."""
+    most_w = session.max_a * (3 if session.dc else session.phase_count) * NOMINAL_V
+    return most_w if session.max_w is None else min(most_w, session.max_w)
 
 
 def _plan(view: View) -> dict[str, Any] | None:

@@ -38,6 +38,7 @@ class Cause:
     phase: str = ""  # of a limit in amps; a limit in watts has none
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    hours: str = ""  # as they were given, when they are no interval
 
     @property
     def clause(self) -> str:
@@ -54,15 +55,16 @@ def cause_of(reason: str) -> Cause:
     A circuit may have any name, also one with colons or an @ in it.
     """
     name, at, hours = reason.rpartition("@")
+    if not at:
+        name, hours = reason, ""
     starts_at, ends_at = _interval(hours)
-    if not at or starts_at is None:
-        name, starts_at, ends_at = reason, None, None
+    odd = hours if starts_at is None else ""
     if not name.startswith("limit:"):
-        return Cause(name, reason, starts_at=starts_at, ends_at=ends_at)
+        return Cause(name, reason, "", "", starts_at, ends_at, odd)
     circuit, _, phase = name.removeprefix("limit:").rpartition(":")
     if not circuit or phase not in PHASES:
         circuit, phase = name.removeprefix("limit:"), ""
-    return Cause("limit", reason, circuit, phase, starts_at, ends_at)
+    return Cause("limit", reason, circuit, phase, starts_at, ends_at, odd)
 
 
 def _interval(hours: str) -> tuple[datetime | None, datetime | None]:

@@ -58,6 +58,8 @@ def _now(facts: Facts) -> Iterator[Line]:
     given = facts.given
     if facts.faulted:
         yield line("fault")
+    elif not facts.in_service and not facts.charging:
+        yield line("out of service")
     elif not facts.charging:
         yield line("no charge" if facts.plugged else "no car")
     elif not facts.authorized:
@@ -136,7 +138,7 @@ def _eases_at(facts: Facts) -> datetime | None:
 def _without_charge(facts: Facts) -> Iterator[Line]:
     if facts.faulted or not facts.connected:
         yield line("look")
-    elif facts.plugged:
+    elif facts.plugged and facts.in_service:
         yield line("card")
 
 

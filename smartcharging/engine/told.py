@@ -32,6 +32,7 @@ SENTENCES: Mapping[str, str] = {
     "ended": _("Ended at %(ended_at)s with %(charged_kwh)s."),
     "ended_of": _("Ended at %(ended_at)s with %(charged_kwh)s of %(wanted_kwh)s."),
     "fault": _("The station reports a fault."),
+    "out of service": _("This place is out of service."),
     "no car": _("No car is plugged in."),
     "no charge": _("A car is plugged in, but no charge has begun."),
     "away": _("The station is not connected; it goes on with its last or its safe current."),

@@ -150,6 +150,7 @@ NOW = [
     ("a card that may not charge", replace(FACTS, authorized=False), ["This card may not charge here."]),
     ("a car that sleeps on", replace(FACTS, must_replug=True), ["Charging does not go on after a pause."]),
     ("a free place", Facts(NOON, charging=False, plugged=False), ["No car is plugged in."]),
+    ("a place that is closed", Facts(NOON, charging=False, in_service=False), ["This place is out of service."]),
     ("a car without a charge", Facts(NOON, charging=False), ["A car is plugged in, but no charge has begun."]),
     (
         "a charge that is over",
@@ -475,10 +476,10 @@ def _is_word(node: ast.AST) -> bool:
         ("time", "time", "", "", None),
         ("limit:row 1:L2@2026-01-05T16:00Z/2026-01-05T17:00Z", "limit", "row 1", "L2", ("16:00", "17:00")),
         ("limit:grid@2026-01-05T16:00Z/2026-01-05T17:00Z", "limit", "grid", "", ("16:00", "17:00")),
-        ("limit:a:b@c", "limit", "a:b@c", "", None),
+        ("limit:a:b@c", "limit", "a:b", "", None),
         ("limit:a@b:L3@2026-01-05T16:00Z/2026-01-05T17:00Z", "limit", "a@b", "L3", ("16:00", "17:00")),
         ("import_limit@2026-01-05T16:00Z/2026-01-05T17:00Z", "import_limit", "", "", ("16:00", "17:00")),
-        ("a new one@nowhere", "a new one@nowhere", "", "", None),
+        ("a new one@nowhere", "a new one", "", "", None),
     ],
 )
 def test_a_code_of_the_plan_is_taken_apart(reason, code, circuit, phase, hours):

@@ -6,22 +6,22 @@ or incomplete (a meter is silent). All three are shown as what they are; none as
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.utils import timezone
-from redis.exceptions import RedisError
 
 from csms.models import EVSE, ChargingStation, Transaction
-from meters import access, live
+from meters import access
 from meters.models import Site
+from smartcharging.engine.explain import explain_charge
+from smartcharging.explanations import Around, newest_picture
 from smartcharging.models import ChargingGoal, MonthPeak, Plan
 from webapp.dashboard import words
+from webapp.spoken import Spoken, spoken
 
 OLD_S = 30
 PHASES = ("L1", "L2", "L3")
@@ -98,6 +98,8 @@ class EvseCard:
     driver: str
     since: datetime | None
     isolated: bool = False
+    held_at: str = ""  # circuit and phase, where a place in the tree holds it back
+    explained: Spoken | None = None
 
     @property
     def tone(self) -> str:
@@ -175,6 +177,7 @@ FLOW_NAMES = ("grid_w", "pv_w", "battery_w", "battery_soc", "charging_w", "build
 def scene(site: Site, user: User) -> Scene:
     """The scene of `site` now, with what `user` may know of it."""
     picture, away = newest_picture(site.pk)
+    around = Around.of(site, timezone.now(), picture or {})
     return Scene(
         site=site,
         picture=picture,
@@ -182,29 +185,13 @@ def scene(site: Site, user: User) -> Scene:
         live_away=away,
         flows=flows_of(picture),
         circuits=tuple(_circuit_rows(picture or {})),
-        evses=tuple(sorted(_evse_cards(site, picture), key=lambda e: _ORDER.index(e.tone))),
-        plan=_plan(site),
+        evses=tuple(sorted(_evse_cards(site, picture, around), key=lambda e: _ORDER.index(e.tone))),
+        plan=_plan(site, around.plan),
         month_peak=_month_peak(site),
         price_eur_per_mwh=_float((picture or {}).get("price_eur_per_mwh")),
         quarantined=quarantined(user, site),
         kinds=frozenset(site.devices.filter(enabled=True).values_list("kind", flat=True)),
     )
-
-
-def newest_picture(site_id: int) -> tuple[dict[str, Any] | None, bool]:
-    """The stored picture, and whether Redis is away."""
-    try:
-        body = live.connection().get(f"now:{site_id}")
-    except (RedisError, OSError):
-        return None, True
-    if not body:
-        return None, False
-    try:
-        picture = json.loads(str(body))
-    except ValueError:
-        log.warning("now:%s holds no picture; ignored", site_id)
-        return None, False
-    return (picture if isinstance(picture, dict) else None), False
 
 
 def flows_of(picture: dict[str, Any] | None) -> dict[str, float | None]:
@@ -277,12 +264,12 @@ def _circuit_row(circuit: dict[str, Any], depth: int) -> CircuitRow:
     )
 
 
-def _evse_cards(site: Site, picture: dict[str, Any] | None) -> Iterator[EvseCard]:
+def _evse_cards(site: Site, picture: dict[str, Any] | None, around: Around) -> Iterator[EvseCard]:
     """Every EVSE of the accepted stations: from the picture what is live, from the database who and since when."""
     live_evses = {e.get("id"): e for e in (picture or {}).get("evses") or [] if isinstance(e, dict)}
     evses = (
         EVSE.objects.filter(station__site=site, station__admission=ChargingStation.Admission.ACCEPTED)
-        .select_related("station")
+        .select_related("station", "wanted_limit")
         .order_by("station__identity", "number")
     )
     open_now = {
@@ -293,7 +280,9 @@ def _evse_cards(site: Site, picture: dict[str, Any] | None) -> Iterator[EvseCard
     }
     several = _stations_with_several(evses)
     for evse in evses:
-        yield _evse_card(evse, live_evses.get(evse.pk) or {}, open_now.get(evse.pk), evse.station_id in several)
+        card = _evse_card(evse, live_evses.get(evse.pk) or {}, open_now.get(evse.pk), evse.station_id in several)
+        explained = None if card.tone == "free" else spoken(explain_charge(around.facts(evse, card.transaction)))
+        yield replace(card, explained=explained)
 
 
 def _stations_with_several(evses: Any) -> set[int]:
@@ -330,6 +319,7 @@ def _evse_card(evse: EVSE, now: dict[str, Any], transaction: Transaction | None,
         driver=who(transaction),
         since=transaction.started_at if transaction else evse.status_at,
         isolated=bool(limit.get("isolated")),
+        held_at=words.place(str(limit.get("circuit") or ""), str(limit.get("phase") or "")),
     )
 
 
@@ -345,8 +335,7 @@ def who(transaction: Transaction | None) -> str:
     return str(token)
 
 
-def _plan(site: Site) -> PlanSummary | None:
-    plan = Plan.objects.filter(site=site).order_by("-made_at").first()
+def _plan(site: Site, plan: Plan | None) -> PlanSummary | None:
     if plan is None:
         return None
     missing = plan.result.get("shortfalls") if isinstance(plan.result, dict) else None
@@ -381,6 +370,3 @@ def _goal_name(goal: ChargingGoal) -> str:
 def _month_peak(site: Site) -> MonthPeak | None:
     month = timezone.now().astimezone(site.tz).date().replace(day=1)
     return MonthPeak.objects.filter(site=site, month=month).first()
-
-
-log = logging.getLogger(__name__)

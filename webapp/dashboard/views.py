@@ -10,9 +10,10 @@ from django.views.decorators.http import require_safe
 from csms.models import ChargingStation
 from meters.access import may, sites_of
 from meters.models import Site
+from smartcharging.explanations import newest_picture
 from webapp.dashboard import charts
 from webapp.dashboard.pages import of_site, private
-from webapp.dashboard.scene import flows_of, newest_picture, scene
+from webapp.dashboard.scene import flows_of, scene
 
 
 def person(request: HttpRequest) -> User:

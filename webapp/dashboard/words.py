@@ -1,18 +1,19 @@
 """Short codes in a person's words: why a circuit or a car gets what it gets, what a state means.
 
-The live layer's codes have their sentences beside them (`smartcharging/engine/limits.py`); the plan's are here.
+The live layer's codes have their sentences beside them (`smartcharging/engine/limits.py`), and so have the plan's
+(`smartcharging/engine/causes.py`).
 A code nobody has put into words is shown as it is: an odd word is better than a hidden reason.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from csms.models import EVSE
+from smartcharging.engine.causes import CLAUSES, cause_of
 from smartcharging.engine.limits import explain
+from webapp.spoken import clause
+from webapp.templatetags import energy
 
 
 def reason(code: str) -> str:
@@ -23,42 +24,24 @@ def reason(code: str) -> str:
     return (_(sentence) % words).strip()
 
 
+def place(circuit: str, phase: str) -> str:
+    """Where in the tree a car is held back; empty when it is not."""
+    if not circuit:
+        return ""
+    return f"{circuit}, {_('power') if phase == 'W' else phase}" if phase else circuit
+
+
 def shortfall(code: str) -> str:
     """Why a goal cannot be reached: a plan's code, such as `time` or `limit:row 1:L2@<start>/<end>` in UTC."""
     if not code:
         return ""
-    name, _at, hours = code.partition("@")
-    said = _planned().get(name)
-    if said is None and name.startswith("limit:"):
-        circuit = name.removeprefix("limit:")
-        circuit = circuit[:-3] if circuit[-3:] in (":L1", ":L2", ":L3") else circuit
-        said = _("%(circuit)s is full") % {"circuit": circuit}
-    if said is None:
+    cause = cause_of(code)
+    if cause.code not in CLAUSES:
         return reason(code)
-    return f"{said} ({_between(hours)})" if hours else said
-
-
-def _between(hours: str) -> str:
-    """An ISO interval on the clock of the page."""
-    try:
-        start, end = (timezone.localtime(datetime.fromisoformat(part)) for part in hours.split("/"))
-    except ValueError:
-        return hours
-    return f"{formats.date_format(start, 'H:i')}–{formats.date_format(end, 'H:i')}"
-
-
-def _planned() -> dict[str, str]:
-    return {
-        "time": _("there is not enough time before departure"),
-        "power": _("this place may give no power now"),
-        "surplus": _("there is not enough solar surplus"),
-        "value": _("others are more urgent or energy is dearer than the goal is worth"),
-        "rule": _("planned by simple rules, as the full plan was not ready"),
-        "import_limit": _("the grid connection is limited then"),
-        "export_limit": _("giving back to the grid is limited then"),
-        "month_peak": _("it would raise the month peak"),
-        "group": _("the station's own maximum is shared"),
-    }
+    hours = cause.hours
+    if cause.starts_at is not None and cause.ends_at is not None:
+        hours = f"{energy.clock(cause.starts_at)}–{energy.clock(cause.ends_at)}"
+    return f"{clause(cause)} ({hours})" if hours else clause(cause)
 
 
 def status(value: str) -> str:

@@ -21,9 +21,11 @@ from meters import live
 from meters.measurement import Measurement
 from meters.models import Site
 from smartcharging.engine.vehicle import WH_PER_KM, range_for_energy
+from smartcharging.explanations import explain
 from smartcharging.goals import goal_for
 from smartcharging.models import ChargingGoal, Plan, Vehicle
 from webapp.dashboard import words
+from webapp.spoken import helps_for_driver, why_for_driver
 from webapp.templatetags import energy
 
 FRESH_S = 90.0
@@ -83,6 +85,8 @@ class Session:
     promise: Promise
     preview: Preview | None
     connected: bool
+    helps: tuple[str, ...] = ()
+    """What would bring more, in words."""
 
     @property
     def progress(self) -> float | None:
@@ -140,7 +144,9 @@ def session(transaction: Transaction, measured: Measurement | None, held: set[st
     preview = _preview(transaction, goal, site, now)
     connected = held is None or transaction.station.identity in held
     with timezone.override(site.tz):  # times are said on the clock of the place
-        tone, headline, detail = _said(transaction, power, preview, connected)
+        told = explain(transaction, now, measured if power is not None else None, connected=connected)
+        tone, headline, detail = _said(transaction, power, preview, connected, why_for_driver(told))
+        helps = helps_for_driver(told) if connected else ()
     return Session(
         transaction=transaction,
         site=site,
@@ -153,17 +159,17 @@ def session(transaction: Transaction, measured: Measurement | None, held: set[st
         promise=_promise(goal),
         preview=preview,
         connected=connected,
+        helps=helps,
     )
 
 
 def _said(
-    transaction: Transaction, power_w: float | None, preview: Preview | None, connected: bool
+    transaction: Transaction, power_w: float | None, preview: Preview | None, connected: bool, why: str
 ) -> tuple[str, str, str]:
     """Tone, headline and detail: the state of the charge in plain words."""
     evse = transaction.evse
     state = transaction.charging_state or (evse.charging_state if evse else "") or (evse.status if evse else "")
     limit = getattr(evse, "wanted_limit", None) if evse else None
-    why = words.reason(limit.reason) if limit is not None else ""
     if evse is not None and evse.status == EVSE.Status.FAULTED:
         return "bad", _("The station reports a fault"), _("Call your operator, or take another place.")
     if not connected:

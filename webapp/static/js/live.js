@@ -59,6 +59,15 @@
     }, Math.max(0, refreshed + REFRESH_MS - Date.now()));
   }
 
+  // What a reader has opened stays open when the parts are written anew.
+  let opened = [];
+  parts.addEventListener("htmx:beforeSwap", () => {
+    opened = Array.from(parts.querySelectorAll("details[open][id]"), (one) => one.id);
+  });
+  parts.addEventListener("htmx:afterSwap", () => {
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+  });
+
   function tell() {
     const age = at ? (Date.now() - at.getTime()) / 1000 : null;
     const old = age !== null && age > OLD_S;
