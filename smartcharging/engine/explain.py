@@ -34,10 +34,13 @@ class Explanation:
     helps: tuple[Line, ...]
 
 
-SHORT_WAITS = frozenset({"waits for others", "rising", "minimum time on", "minimum time off", "switched enough"})
+SHORT_WAITS = frozenset({"waits for others", "rising", "minimum time off"})
 ORDERS = frozenset({"fire", "emergency stop", "grid operator", "contract", "peak", "circuit", "wish"})
 TO_BE_SEEN = frozenset({"unreachable", "ignores its limit", "fail-safe", "below minimum"})
-HOLDS_NOBODY = frozenset({"plan", "surplus", "uses less", "car full", "free", "station maximum"})
+HOLDS_NOBODY = frozenset({"plan", "surplus", "uses less", "car full", "free", "station maximum"}) | {
+    "minimum time on",
+    "switched enough",
+}
 PAUSED = frozenset({"paused", "paused_w", "paused_station", "below minimum"})
 
 
@@ -303,6 +306,18 @@ def _helps(facts: Facts) -> Iterator[Line]:
     elif facts.wish is not None and facts.wish.promised_wh is not None and facts.connected and not facts.must_replug:
         yield line("nothing")
     yield from _helps_at_once(facts)
+    yield from _passes(facts)
+
+
+def _passes(facts: Facts) -> Iterator[Line]:
+    """What is over by itself."""
+    code = limits.code_of(facts.given.reason) if facts.given is not None else ""
+    if facts.must_replug or facts.faulted or not facts.authorized or not facts.connected:
+        return
+    if code in SHORT_WAITS:
+        yield line("wait")
+    elif code in ORDERS:
+        yield line("over")
 
 
 def _helps_now(facts: Facts) -> Iterator[Line]:
@@ -316,10 +331,6 @@ def _helps_now(facts: Facts) -> Iterator[Line]:
         yield line("look")
     elif facts.given is not None and code == "meter stale":
         yield line("repair", circuit=_where(facts.given).get("circuit", ""))
-    elif code in SHORT_WAITS:
-        yield line("wait")
-    elif code in ORDERS:
-        yield line("over")
     elif code == "car full":
         yield line("in_car")
     elif code == "no surplus" or facts.mode is Mode.SURPLUS:

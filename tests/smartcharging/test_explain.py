@@ -328,12 +328,12 @@ HELPS = [
     (
         "a little patience",
         replace(FACTS, wish=None, given=Given(0.0, "minimum time off")),
-        ["It goes on by itself within minutes."],
+        ["It gets more by itself within minutes."],
     ),
     (
         "the end of an order",
         replace(FACTS, wish=None, given=Given(0.0, "fire: panel")),
-        ["It goes on by itself when that is over."],
+        ["It gets more by itself when that is over."],
     ),
     (
         "a meter",

@@ -238,6 +238,7 @@ def plan(campus: Campus, now: datetime | None = None, **fields: Any) -> Plan:
     evse = [0.0 if n < 6 else (7_400.0 if n < 20 else 0.0) for n in slots]
     result = {
         "evse": {str(campus.evses[0].pk): evse},
+        "transactions": {str(campus.evses[0].pk): campus.transaction.pk},
         "grid_w": [14_000 + 6_000 * math.sin(n / 12) for n in slots],
         "pv_w": [-max(20_000 - n * 900, 0) for n in slots],
         "battery_w": [3_000.0 if n < 10 else -2_000.0 for n in slots],

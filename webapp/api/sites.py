@@ -76,6 +76,8 @@ class PictureLimitSerializer(serializers.Serializer[Any]):
     accepted_a = serializers.FloatField(allow_null=True)
     measured_a = serializers.FloatField(allow_null=True)
     reason = serializers.CharField(allow_blank=True)
+    circuit = serializers.CharField(allow_blank=True, required=False, help_text=_("where it is held back"))
+    phase = serializers.CharField(allow_blank=True, required=False, help_text=_("L1, L2, L3, or W"))
     state = serializers.CharField(allow_blank=True, required=False)
     isolated = serializers.BooleanField(required=False, help_text=_("it follows no limit and counts with its maximum"))
 
@@ -89,6 +91,8 @@ class PictureEVSESerializer(serializers.Serializer[Any]):
     status = serializers.CharField()
     iec_state = serializers.CharField(allow_blank=True)
     connected = serializers.BooleanField()
+    phases = serializers.IntegerField(required=False, help_text=_("how many the car can load"))
+    max_w = serializers.FloatField(required=False, help_text=_("what car and place can take together"))
     power_w = serializers.FloatField(allow_null=True)
     current_a = PhasesField(allow_null=True)
     limit = PictureLimitSerializer()

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Prefetch, QuerySet
+from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
 from django.http import Http404
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -24,6 +24,8 @@ from csms.changes import announce
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit, validate_wiring, waiting_without_site
 from meters import live
 from meters.measurement import Measurement
+from smartcharging.engine.limits import place_of
+from smartcharging.models import AllocationRecord
 from webapp.api.fields import Number, PlainJSON, SiteField, Strict
 from webapp.api.permissions import INSTALLER, OPERATOR, SiteScoped, require
 
@@ -55,6 +57,8 @@ class LimitNowSerializer(serializers.Serializer[Any]):
     wanted_w = serializers.FloatField(allow_null=True)
     accepted_w = serializers.FloatField(allow_null=True)
     reason = serializers.CharField(allow_blank=True)
+    circuit = serializers.CharField(allow_blank=True, help_text=_("where it is held back; empty: nowhere in the tree"))
+    phase = serializers.CharField(allow_blank=True, help_text=_("L1, L2, L3, or W: by the power of all together"))
     state = serializers.CharField(allow_blank=True)
     isolated_at = serializers.DateTimeField(
         allow_null=True, help_text=_("since then it follows no limit and counts with its maximum")
@@ -216,6 +220,7 @@ def evse_now(evse: EVSE, measured: Measurement | None) -> dict[str, Any]:
     known = [abs(a) for a in currents or () if a is not None]
     wanted: WantedLimit | None = getattr(evse, "wanted_limit", None)
     running = getattr(evse, "running", [])
+    circuit, phase = _held_at(evse, wanted)
     return {
         "id": evse.number,
         "key": evse.pk,
@@ -233,11 +238,22 @@ def evse_now(evse: EVSE, measured: Measurement | None) -> dict[str, Any]:
             "wanted_w": wanted.wanted_w if wanted else None,
             "accepted_w": wanted.accepted_w if wanted else None,
             "reason": wanted.reason if wanted else "",
+            "circuit": circuit,
+            "phase": phase,
             "state": wanted.state if wanted else "",
             "isolated_at": _iso(wanted.isolated_at) if wanted else None,
             "asked": wanted.asked if wanted else [],
         },
     }
+
+
+def _held_at(evse: EVSE, wanted: WantedLimit | None) -> tuple[str, str]:
+    """Circuit and phase of the limit: as the newest allocation knows them, else as far as the reason names them."""
+    if wanted is None:
+        return "", ""
+    if getattr(evse, "held_reason", None) == wanted.reason and getattr(evse, "held_circuit", ""):
+        return getattr(evse, "held_circuit", ""), getattr(evse, "held_phase", "")
+    return place_of(wanted.reason)
 
 
 def _iso(at: Any) -> str | None:
@@ -247,7 +263,13 @@ def _iso(at: Any) -> str | None:
 def with_evses(stations: QuerySet[ChargingStation]) -> QuerySet[ChargingStation]:
     """Stations with all that `evse_now` looks at, in a number of queries that does not grow."""
     running = Prefetch("transactions", Transaction.objects.filter(ended_at=None), to_attr="running")
-    evses = EVSE.objects.select_related("wanted_limit", "station").prefetch_related(running).order_by("number")
+    newest = AllocationRecord.objects.filter(evse=OuterRef("pk")).order_by("-at")
+    evses = (
+        EVSE.objects.select_related("wanted_limit", "station")
+        .prefetch_related(running)
+        .annotate(**{f"held_{name}": Subquery(newest.values(name)[:1]) for name in ("reason", "circuit", "phase")})
+        .order_by("number")
+    )
     return stations.select_related("site").prefetch_related(Prefetch("evses", evses))
 
 

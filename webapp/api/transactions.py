@@ -10,11 +10,15 @@ from django.utils.translation import gettext_lazy as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from csms import billing
 from csms.models import Transaction, TransactionEvent
 from meters.access import sites_of
 from smartcharging.models import AllocationRecord, ChargingGoal
+from webapp.api.explanations import ExplanationSerializer, explanation_of
 from webapp.api.fields import KilowattHours
 from webapp.api.permissions import SiteScoped
 
@@ -140,7 +144,7 @@ class EnergyPoint(serializers.Serializer[Any]):
 class GivenLimit(serializers.ModelSerializer[AllocationRecord]):
     class Meta:
         model = AllocationRecord
-        fields = ("at", "limit_a", "limit_w", "reason")
+        fields = ("at", "limit_a", "limit_w", "reason", "circuit", "phase")
         read_only_fields = fields
 
 
@@ -158,12 +162,13 @@ class TransactionDetailSerializer(TransactionSerializer):
     running_cost = serializers.SerializerMethodField(
         help_text=_("the cost up to now with its lines; null once it has ended, and without a tariff")
     )
+    explanation = serializers.SerializerMethodField(help_text=_("why this current, what is promised, what would help"))
     energy = serializers.SerializerMethodField()
     limits = serializers.SerializerMethodField()
 
     class Meta(TransactionSerializer.Meta):
         fields = (*TransactionSerializer.Meta.fields, "meter_start_wh", "meter_last_wh", "energy", "events")
-        fields = (*fields, "limits", "running_cost")
+        fields = (*fields, "limits", "running_cost", "explanation")
         read_only_fields = fields
 
     @extend_schema_field(RunningCost(allow_null=True))
@@ -175,6 +180,10 @@ class TransactionDetailSerializer(TransactionSerializer):
         return RunningCost(
             {"cost": float(cost.total), "vat": float(cost.vat), "currency": cost.currency, "cost_lines": lines}
         ).data
+
+    @extend_schema_field(ExplanationSerializer())
+    def get_explanation(self, transaction: Transaction) -> dict[str, Any]:
+        return explanation_of(transaction)
 
     @extend_schema_field(EnergyPoint(many=True))
     def get_energy(self, transaction: Transaction) -> list[dict[str, Any]]:
@@ -239,12 +248,23 @@ class TransactionFilter(filters.FilterSet):
     retrieve=extend_schema(summary="One transaction with energy, events and limits"),
 )
 class Transactions(SiteScoped, viewsets.ReadOnlyModelViewSet[Transaction]):
-    queryset = Transaction.objects.select_related("station", "evse", "id_token", "goal").order_by("-started_at", "-pk")
+    queryset = Transaction.objects.select_related(
+        "station__site", "evse__station", "evse__wanted_limit", "id_token", "goal"
+    ).order_by("-started_at", "-pk")
     filterset_class = TransactionFilter
     lookup_value_regex = r"\d{1,18}"
 
     def get_queryset(self) -> QuerySet[Transaction]:
         return own_or_of_sites(self.queryset.all(), self.request.user)
+
+    @extend_schema(
+        summary="One transaction explained",
+        description="Why this current now, what is promised, what limits it and what would help: in words and as data.",
+        responses=ExplanationSerializer,
+    )
+    @action(detail=True, methods=["get"])
+    def explanation(self, request: Request, pk: str) -> Response:
+        return Response(explanation_of(self.get_object()))
 
     def get_serializer_class(self) -> type[TransactionSerializer]:
         return TransactionDetailSerializer if self.action == "retrieve" else TransactionSerializer
