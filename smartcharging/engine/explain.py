@@ -37,10 +37,9 @@ class Explanation:
 SHORT_WAITS = frozenset({"waits for others", "rising", "minimum time off"})
 ORDERS = frozenset({"fire", "emergency stop", "grid operator", "contract", "peak", "circuit", "wish"})
 TO_BE_SEEN = frozenset({"unreachable", "ignores its limit", "fail-safe", "below minimum"})
-HOLDS_NOBODY = frozenset({"plan", "surplus", "uses less", "car full", "free", "station maximum"}) | {
-    "minimum time on",
-    "switched enough",
-}
+HOLDS_NOBODY = frozenset(
+    {"plan", "surplus", "uses less", "car full", "free", "station maximum", "minimum time on", "switched enough"}
+)
 PAUSED = frozenset({"paused", "paused_w", "paused_station", "below minimum"})
 
 
@@ -265,7 +264,7 @@ def _held(facts: Facts) -> Iterator[Line]:
     if code in limits.AT_A_PLACE and "phase" in where:
         words = "held_w" if where["phase"] == "W" else "held"
         words = words if until is None else f"{words}_until"
-        yield line("held", words, **where, reason=given.reason, starts_at=facts.now, ends_at=until)
+        yield line("held", words, **where, reason=given.reason, ends_at=until)
     elif code not in HOLDS_NOBODY | SHORT_WAITS:
         yield _why(given)
 
