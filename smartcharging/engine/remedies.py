@@ -87,6 +87,12 @@ class _Left:
             for n in problem.grid.path(problem.battery.node):
                 carried[n] += result.battery_w / 1000
         self.room = Rooms.of(problem).room - carried
+        self.station: dict[int, Series] = {}  # what the cars of each station take together
+        self.arrivals: dict[str, list[int]] = {}  # the first slots of each EVSE's cars
+        for session, power in zip(problem.sessions, self.power, strict=True):
+            self.arrivals.setdefault(session.key, []).append(session.first_slot)
+            if session.group is not None:
+                self.station[session.group] = self.station.get(session.group, np.zeros(problem.slots)) + power
         sun = np.maximum(-(problem.building_w + problem.pv_w), 0.0) / 1000
         self.sun = np.maximum(sun - sum(self._of_sun(), np.zeros(problem.slots)), 0.0)
 
@@ -128,18 +134,16 @@ class _Left:
 
     def _station_spare(self, session: PlanSession) -> Series:
         """What its station leaves: more than anybody wants where the EVSEs share nothing."""
-        together = np.zeros(self.problem.slots)
         if session.group is None or session.group_max_w is None:
             return np.full(self.problem.slots, np.inf)
-        for power, other in zip(self.power, self.problem.sessions, strict=True):
-            together += power if other.group == session.group else 0.0
-        return session.group_max_w / 1000 - together
+        left: Series = session.group_max_w / 1000 - self.station[session.group]
+        return left
 
     def _leave_at(self, i: int, short_kwh: float) -> datetime | None:
         """The end of the slot by which all of it would be in the car, if it stayed and nobody takes its place."""
         session = self.problem.sessions[i]
-        others = (s.first_slot for s in self.problem.sessions if s is not session and s.key == session.key)
-        end = min((first for first in others if first >= session.last_slot), default=self.problem.slots)
+        later = [first for first in self.arrivals[session.key] if first >= session.last_slot]
+        end = min(later, default=self.problem.slots)
         gained = np.cumsum(self._spare(i)[session.last_slot : end]) * self.slot_h
         enough = np.flatnonzero(gained >= short_kwh - ENOUGH_KWH)
         if not enough.size:
