@@ -82,7 +82,7 @@ def _flow(facts: Facts, given: Given) -> Iterator[Line]:
     taken = _rate(facts, "taken", facts.measured_a, facts.power_w)
     allowed = _rate(facts, "limit", given.limit_a, given.limit_w)
     flows = facts.power_w is not None and facts.power_w > FLOWS_W
-    if flows and why.code in ("limit", "limit_w"):
+    if flows and why.code in ("limit", "limit_w") and "circuit" in why.values:
         until = _eases_at(facts)
         words = "charging_full" if until is None else "charging_full_until"
         yield line("charging", words, **taken, **allowed, **_where(given), reason=given.reason, ends_at=until)

@@ -97,6 +97,19 @@ def test_a_driver_without_a_goal_reads_nothing_odd(client):
     assert "would give" not in said
 
 
+@pytest.mark.parametrize("page", ["/driver/", "/driver/history/"])
+def test_a_driver_reads_why_a_charge_was_less_than_he_wanted(client, page):
+    campus = world.campus()
+    world.goal(campus, energy_wh=32_000, promised_wh=20_000, promise_reason="time")
+    Transaction.objects.update(ended_at=timezone.now())
+    client.force_login(campus.driver)
+
+    said = text_of(client.get(page))
+
+    assert "12.0 kWh could not be promised: there is not enough time before departure." in said
+    assert "before the departure that was named" in said
+
+
 # -- the dashboard
 
 

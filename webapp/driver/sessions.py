@@ -116,7 +116,7 @@ class Awaited:
 
 def mine(user: User) -> QuerySet[Transaction]:
     return Transaction.objects.filter(id_token__driver=user, station__site__isnull=False).select_related(
-        "station__site", "evse__station", "evse__wanted_limit", "id_token"
+        "station__site", "evse__station", "evse__wanted_limit", "id_token", "goal"
     )
 
 
