@@ -7,6 +7,7 @@ not add to it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,16 +37,44 @@ class _Worst:
         if not most <= self.w:  # NaN counts as broken
             self.w, self.name = most, name
 
+    def see_rows(self, name_of: Callable[[int], str], excess_w: Series) -> None:
+        """The same of a table with a row for each of many."""
+        if not excess_w.size:
+            return
+        row = int(np.unravel_index(np.argmax(excess_w), excess_w.shape)[0])  # argmax finds NaN first
+        self.see(name_of(row), excess_w[row])
+
+
+class _Cars:
+    """The plan's cars as tables: `power_w` has a row for each session, zero outside of its window."""
+
+    def __init__(self, problem: PlanProblem, plan: PlanResult) -> None:
+        sessions = problem.sessions
+        self.keys = list(plan.session_w)
+        number = {key: i for i, key in enumerate(self.keys)}
+        self.of_evse_w = np.array(list(plan.session_w.values()), dtype=np.float64).reshape(
+            len(self.keys), problem.slots
+        )
+        self.evse = np.array([number[s.key] for s in sessions], dtype=np.int64)
+        first = np.array([s.first_slot for s in sessions], dtype=np.int64)[:, None]
+        last = np.array([s.last_slot for s in sessions], dtype=np.int64)[:, None]
+        slots = np.arange(problem.slots)
+        self.inside = (slots >= first) & (slots < last)
+        self.power_w = np.where(self.inside, self.of_evse_w[self.evse], 0.0)
+        self.efficiency = np.array([s.efficiency for s in sessions], dtype=np.float64)
+        self.energy_wh = np.array([s.energy_wh for s in sessions], dtype=np.float64)
+        self.surplus = np.array([s.mode is Mode.SURPLUS for s in sessions], dtype=bool)
+
 
 def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
     """Price a plan and measure every bound."""
     worst = _Worst()
     h = problem.hours
-    _check_sessions(problem, plan, worst)
+    cars = _Cars(problem, plan)
+    _check_sessions(problem, cars, worst)
     _check_battery(problem, plan, worst)
-    _check_circuits(problem, plan, worst)
-    cars = sum(plan.session_w.values(), np.zeros(problem.slots))
-    grid = problem.building_w + plan.pv_w + cars + plan.battery_w
+    _check_circuits(problem, plan, cars, worst)
+    grid = problem.building_w + plan.pv_w + cars.of_evse_w.sum(axis=0) + plan.battery_w
     worst.see("power balance", np.abs(grid - plan.grid_w))
     worst.see("PV beyond what is expected", problem.pv_w - plan.pv_w)
     worst.see("PV that consumes", plan.pv_w)
@@ -54,7 +83,7 @@ def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
     peak_eur = _peaks_eur(problem, grid, bought)
     cost = float(problem.import_eur_per_kwh @ bought - problem.export_eur_per_kwh @ sold) + peak_eur
     planned = float(problem.import_eur_per_kwh @ bought - worth.export_prices(problem) @ sold) + peak_eur
-    objective = planned + _soft(problem, plan, h) + float(over @ h) / 1000 * worth.overload_value(problem)
+    objective = planned + _soft(problem, plan, cars, h) + float(over @ h) / 1000 * worth.overload_value(problem)
     return Verdict(cost, objective, worst.w, worst.name)
 
 
@@ -73,20 +102,14 @@ def _peaks_eur(problem: PlanProblem, grid_w: Series, bought_kwh: Series) -> floa
     return float(sum(raised))
 
 
-def _soft(problem: PlanProblem, plan: PlanResult, h: Series) -> float:
+def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> float:
     """Shortfalls, early charging, wear, what is left in the battery, surplus well used."""
-    total = 0.0
     slots = (np.cumsum(h) - h) * 3600 / problem.slot_s  # when each begins
-    values = worth.goal_values(problem)
-    sunny = worth.surplus_values(problem)
-    for value, session in zip(values, problem.sessions, strict=True):
-        window = slice(session.first_slot, session.last_slot)
-        kwh = plan.session_w[session.key][window] / 1000 * h[window]
-        total += problem.early_eur_per_kwh * float(kwh @ slots[window])
-        if session.mode is Mode.SURPLUS:
-            total -= session.efficiency * float(kwh @ sunny[window])
-        else:
-            total += value * max(0.0, session.energy_wh / 1000 - session.efficiency * float(kwh.sum()))
+    kwh = cars.power_w / 1000 * h
+    total = problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
+    total -= float(cars.efficiency[cars.surplus] @ (kwh[cars.surplus] @ worth.surplus_values(problem)))
+    short_kwh = np.maximum(cars.energy_wh / 1000 - cars.efficiency * kwh.sum(axis=1), 0.0)
+    total += float((worth.goal_values(problem) * short_kwh)[~cars.surplus].sum())
     battery = problem.battery
     if battery is not None and battery.soc is not None:
         total += battery.wear_eur_per_kwh * float(np.abs(plan.battery_w) @ h) / 1000
@@ -94,27 +117,26 @@ def _soft(problem: PlanProblem, plan: PlanResult, h: Series) -> float:
     return total
 
 
-def _check_sessions(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> None:
-    h = problem.hours
-    allowed: dict[str, Series] = {s.key: np.zeros(problem.slots) for s in problem.sessions}
-    for s in problem.sessions:
-        window = slice(s.first_slot, s.last_slot)
-        allowed[s.key][window] = s.max_w
-        got = s.efficiency * float(plan.session_w[s.key][window] @ h[window])
-        worst.see(f"energy of session {s.label}", (got - s.energy_wh) / float(h.min(initial=np.inf)))
-    for key, power in plan.session_w.items():
-        worst.see(f"maximum of EVSE {key}", power - allowed[key])
-        worst.see(f"no discharge at EVSE {key}", -power)
-    groups: dict[int, float] = {}
-    for s in problem.sessions:
-        if s.group is not None and s.group_max_w is not None:
-            groups[s.group] = min(groups.get(s.group, np.inf), s.group_max_w)
-    for group, most in groups.items():
-        keys = {s.key for s in problem.sessions if s.group == group}
-        worst.see(f"station {group}", sum((plan.session_w[k] for k in keys), np.zeros(problem.slots)) - most)
-    surplus_keys = {s.key for s in problem.sessions if s.mode is Mode.SURPLUS}
-    surplus_keys -= {s.key for s in problem.sessions if s.mode is not Mode.SURPLUS}
-    together = sum((plan.session_w[k] for k in surplus_keys), np.zeros(problem.slots))
+def _check_sessions(problem: PlanProblem, cars: _Cars, worst: _Worst) -> None:
+    h, sessions = problem.hours, problem.sessions
+    allowed = np.zeros_like(cars.of_evse_w)
+    for s, evse in zip(sessions, cars.evse, strict=True):
+        allowed[evse, s.first_slot : s.last_slot] = s.max_w
+    over_wh = cars.efficiency * (cars.power_w @ h) - cars.energy_wh
+    worst.see_rows(lambda i: f"energy of session {sessions[i].label}", over_wh / float(h.min(initial=np.inf)))
+    worst.see_rows(lambda i: f"maximum of EVSE {cars.keys[i]}", cars.of_evse_w - allowed)
+    worst.see_rows(lambda i: f"no discharge at EVSE {cars.keys[i]}", -cars.of_evse_w)
+    most: dict[int, float] = {}
+    members: dict[int, set[int]] = {}
+    for s, evse in zip(sessions, cars.evse, strict=True):
+        if s.group is not None:
+            members.setdefault(s.group, set()).add(int(evse))
+            if s.group_max_w is not None:
+                most[s.group] = min(most.get(s.group, np.inf), s.group_max_w)
+    for group, limit_w in most.items():
+        worst.see(f"station {group}", cars.of_evse_w[list(members[group])].sum(axis=0) - limit_w)
+    only_surplus = np.setdiff1d(cars.evse[cars.surplus], cars.evse[~cars.surplus])
+    together = cars.of_evse_w[only_surplus].sum(axis=0)
     worst.see("surplus", together - np.maximum(-(problem.building_w + problem.pv_w), 0))
 
 
@@ -142,40 +164,43 @@ def _check_battery(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> Non
     worst.see("battery empty", (min(battery.min_soc * battery.capacity_wh, now) - stored) / h)
 
 
-def _check_circuits(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> None:
+def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: _Worst) -> None:
     """Watts and amps per phase of every circuit, cars one by one onto their phases."""
-    slots = problem.slots
-    nodes = len(problem.grid)
-    phase_w = np.zeros((nodes, 3, slots))
-    for s in problem.sessions:
-        window = slice(s.first_slot, s.last_slot)
-        for f in range(3):
-            if s.phases[f]:
-                phase_w[s.node, f, window] += plan.session_w[s.key][window] / sum(s.phases)
+    circuits = problem.grid.circuits
+    phase_w = np.zeros((len(circuits), 3, problem.slots))
+    uses = np.array([s.phases for s in problem.sessions], dtype=np.float64).reshape(-1, 3)
+    node = np.array([s.node for s in problem.sessions], dtype=np.int64)
+    order = np.argsort(node, kind="stable")
+    places, starts = np.unique(node[order], return_index=True)
+    for f in range(3) if order.size else ():
+        share = uses[:, f] / np.maximum(uses.sum(axis=1), 1.0)
+        phase_w[places, f] = np.add.reduceat(share[order, None] * cars.power_w[order], starts, axis=0)
     if problem.battery is not None:
         phase_w[problem.battery.node] += plan.battery_w / 3
-    for n in range(nodes - 1, 0, -1):
-        phase_w[problem.grid.circuits[n].parent] += phase_w[n]
-    background = _background(problem, problem.pv_w)
+    for n in range(len(circuits) - 1, 0, -1):
+        phase_w[circuits[n].parent] += phase_w[n]
+    before = _background(problem, problem.pv_w)
     after = _background(problem, plan.pv_w)
-    for n, circuit in enumerate(problem.grid.circuits):
-        fuse_w = np.array([max(0.0, a - circuit.margin_a) * NOMINAL_V for a in circuit.limit_a])
-        allowed = np.maximum(fuse_w[:, None], background[n] / 3)
-        worst.see(f"a phase of limit:{circuit.name}", phase_w[n] + after[n] / 3 - allowed)
-        if circuit.limit_w is not None:
-            allowed = np.maximum(circuit.limit_w, background[n])
-            worst.see(f"limit:{circuit.name}", phase_w[n].sum(axis=0) + after[n] - allowed)
-        if n and (phase_w[n] < 0).any():  # what flows back is carried by the same fuses
-            back = np.maximum(fuse_w[:, None], -background[n] / 3)
-            worst.see(f"a phase of limit:{circuit.name}, backwards", -phase_w[n] - after[n] / 3 - back)
-            if circuit.export_limit_w is not None:
-                back = np.maximum(circuit.export_limit_w, -background[n])
-                worst.see(f"export of {circuit.name}", -phase_w[n].sum(axis=0) - after[n] - back)
+    fuse_w = np.array([[max(0.0, a - c.margin_a) * NOMINAL_V for a in c.limit_a] for c in circuits])[:, :, None]
+    watts = np.array([np.inf if c.limit_w is None else c.limit_w for c in circuits])[:, None]
+    each, whole = phase_w + after[:, None] / 3, phase_w.sum(axis=1) + after
+    excess = (each - np.maximum(fuse_w, before[:, None] / 3)).max(axis=1)
+    worst.see_rows(lambda n: f"a phase of limit:{circuits[n].name}", excess)
+    worst.see_rows(lambda n: f"limit:{circuits[n].name}", whole - np.maximum(watts, before))
+    below = np.flatnonzero((phase_w < 0).any(axis=(1, 2)))
+    below = below[below > 0]  # what flows back is carried by the same fuses; the connection has a limit of its own
+    excess = (-each[below] - np.maximum(fuse_w[below], -before[below, None] / 3)).max(axis=1, initial=0.0)
+    worst.see_rows(lambda k: f"a phase of limit:{circuits[below[k]].name}, backwards", excess)
+    export = np.array([np.inf if c.export_limit_w is None else c.export_limit_w for c in circuits])[below, None]
+    worst.see_rows(lambda k: f"export of {circuits[below[k]].name}", -whole[below] - np.maximum(export, -before[below]))
 
 
 def _background(problem: PlanProblem, pv_w: Series) -> Series:
     nodes = len(problem.grid)
     out = np.zeros((nodes, problem.slots))
+    out[0] = problem.building_w + pv_w
+    if not problem.node_background_w:
+        return out
     of_children = np.zeros((nodes, problem.slots))
     for n in range(nodes - 1, 0, -1):
         if n in problem.node_background_w:
@@ -185,7 +210,6 @@ def _background(problem: PlanProblem, pv_w: Series) -> Series:
         parent = problem.grid.circuits[n].parent
         assert parent is not None
         of_children[parent] += out[n]
-    out[0] = problem.building_w + pv_w
     return out
 
 

@@ -30,7 +30,6 @@ from smartcharging.engine.exact import exact, gap_between
 from smartcharging.engine.maximum_tariff import branches
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.program import Program
-from smartcharging.engine.rooms import Rooms
 from smartcharging.engine.snapshot import BatteryState
 from smartcharging.engine.solver import NoSolution
 
@@ -149,14 +148,29 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
         if not np.isfinite(energy):  # as much as possible
             energy = most_wh
         value = s.value_eur_per_kwh if s.value_eur_per_kwh is None or np.isfinite(s.value_eur_per_kwh) else None
+        phases = s.phases if any(s.phases) else (True, True, True)
+        energy = max(energy, 0.0)
+        right = (node, phases, first, last, max_w, energy, efficiency, value)
+        if right == (
+            s.node,
+            s.phases,
+            s.first_slot,
+            s.last_slot,
+            s.max_w,
+            s.energy_wh,
+            s.efficiency,
+            s.value_eur_per_kwh,
+        ):
+            out[i] = s
+            continue
         out[i] = replace(
             s,
             node=node,
-            phases=s.phases if any(s.phases) else (True, True, True),
+            phases=phases,
             first_slot=first,
             last_slot=last,
             max_w=max_w,
-            energy_wh=max(energy, 0.0),
+            energy_wh=energy,
             efficiency=efficiency,
             value_eur_per_kwh=value,
         )
@@ -221,7 +235,7 @@ def what_is_wrong(problem: PlanProblem) -> str | None:
 
 def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
     """Say where the building alone is above a limit: no plan for cars can lower that."""
-    room = Rooms.of(problem).room.min(axis=1)
+    room = rooms.limits_kw(problem).min(axis=1) - rooms.background_kw(problem)
     for n in np.flatnonzero((room < -NOISE_KW).any(axis=1)):
         slots = np.flatnonzero(room[n] < -NOISE_KW)
         most = -room[n].min()
@@ -238,14 +252,15 @@ def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
 def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[PlanResult, judge.Verdict]:
     """Everything a plan says, computed from the powers alone, and how it is judged."""
     h = problem.hours
-    cars = np.zeros(problem.slots)
+    powers = np.array(answer.session_kw, dtype=np.float64).reshape(len(problem.sessions), problem.slots)
+    cars = powers.sum(axis=0)
+    got_kwh = powers @ h
     session_w: dict[str, Series] = {}
     shortfall: dict[str, float] = {}
     reason: dict[str, str] = {}
-    for i, (session, power) in enumerate(zip(problem.sessions, answer.session_kw, strict=True)):
-        cars += power
-        session_w[session.key] = session_w.get(session.key, 0.0) + power * 1000
-        short = max(0.0, session.energy_wh - session.efficiency * float(power @ h) * 1000)
+    for i, (session, power) in enumerate(zip(problem.sessions, powers * 1000, strict=True)):
+        session_w[session.key] = session_w[session.key] + power if session.key in session_w else power
+        short = max(0.0, session.energy_wh - session.efficiency * float(got_kwh[i]) * 1000)
         short = short if short > SHORT_WH else 0.0
         shortfall[session.label] = shortfall.get(session.label, 0.0) + short
         if short:

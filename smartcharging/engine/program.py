@@ -131,34 +131,44 @@ class Program:
         key = self.node[self.session] * slots + self.slot
         could = np.empty((nodes, KINDS, slots))
         for kind in range(KINDS):
-            load = np.bincount(key, self.cell_max_kw * self.weight[self.session, kind], minlength=nodes * slots)
-            could[:, kind] = load.reshape(nodes, slots)
+            even = kind > 0 and bool((self.weight[:, kind] == 1).all())
+            weight = self.cell_max_kw * self.weight[self.session, kind]
+            could[:, kind] = could[:, 0] if even else np.bincount(key, weight, nodes * slots).reshape(nodes, slots)
+        parents = np.array([c.parent or 0 for c in circuits], dtype=np.int64)
+        depth = rooms.depths(self.problem.grid)
+        levels = [np.flatnonzero(depth == level) for level in range(int(depth.max(initial=0)), -1, -1)]
         uneven = np.zeros(nodes, dtype=bool)
         uneven[self.node[(self.weight != 1).any(axis=1)]] = True
+        for level in levels[:-1]:
+            uneven[parents[level[uneven[level]]]] = True
 
         room = self.rooms.room.copy()
         tightest = room.argmin(axis=1)  # circuit, slot → kind
+        room[~uneven, WATTS] = room[~uneven].min(axis=1)
         needed = np.zeros((nodes, KINDS, slots), dtype=bool)
-        for n in range(nodes - 1, -1, -1):
-            relief = discharge if self.on_battery_path[n] else 0.0
-            most = could[n] + (charge if self.on_battery_path[n] else 0.0)
-            if n == 0:
+        more = np.where(self.on_battery_path, charge, 0.0)[:, None, None]
+        relief = np.where(self.on_battery_path, discharge, 0.0)[:, None, None]
+        for level in levels:  # from the leaves up
+            most = could[level] + more[level]
+            if level[0] == 0:
                 most = most + self.curtailable_kw
-            if not uneven[n]:
-                room[n, WATTS] = room[n].min(axis=0)
-                needed[n, WATTS] = most[WATTS] > room[n, WATTS] + TOLERANCE_KW
-                allowed = np.minimum(could[n], np.maximum(room[n, WATTS] + relief, 0))
+            over = most > room[level] + TOLERANCE_KW
+            through = np.minimum(could[level], np.maximum(room[level] + relief[level], 0))
+            # Balanced cars weigh the same on every kind, so the tightest speaks for all.
+            balanced = ~uneven[level]
+            over[balanced, L1:] = False
+            through[balanced, L1:] = through[balanced, :L1]
+            needed[level] = over
+            could_all = could[level]
+            could[level] = through
+            if level[0] > 0:
+                np.add.at(could, parents[level], through)
             else:
-                needed[n] = most > room[n] + TOLERANCE_KW
-                allowed = np.minimum(could[n], np.maximum(room[n] + relief, 0))
-            parent = circuits[n].parent
-            if parent is not None:
-                could[parent] += allowed
-                uneven[parent] |= uneven[n]
+                self.could_kw = could_all[0, WATTS]
+        self.passes_kw = could[:, WATTS]  # what each circuit lets through at most
         self.uneven = uneven
         self.room = room
         self.tightest = tightest
-        self.could_kw = could[0, WATTS]
         # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
         self.import_room_kw = self.background + np.minimum(room[0, WATTS], room[0, L1:].mean(axis=0))
         needed[0, WATTS] = False
@@ -197,11 +207,6 @@ class Program:
             setattr(self, f"_{name}", slice(position, position + width))
             position += width
         self.width = position
-
-    @property
-    def even_h(self) -> float:
-        """The length of all slots, where they are alike."""
-        return self.problem.slot_s / 3600
 
     def part(self, name: str) -> slice:
         """The columns of one kind."""

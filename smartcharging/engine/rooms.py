@@ -42,11 +42,11 @@ def limits_kw(problem: PlanProblem) -> Series:
     """What each circuit may carry. The grid connection also obeys the grid operator's series."""
     slots = problem.slots
     limit = np.full((len(problem.grid), KINDS, slots), np.inf)
-    for n, circuit in enumerate(problem.grid.circuits):
-        if circuit.limit_w is not None:
-            limit[n, WATTS] = circuit.limit_w / 1000
-        for phase, amps in enumerate(circuit.limit_a):
-            limit[n, L1 + phase] = max(0.0, amps - circuit.margin_a) * BALANCED_KW_PER_A
+    circuits = problem.grid.circuits
+    watts = np.array([np.inf if c.limit_w is None else c.limit_w for c in circuits], dtype=np.float64)
+    amps = np.array([c.limit_a for c in circuits]) - np.array([c.margin_a for c in circuits])[:, None]
+    limit[:, WATTS] = watts[:, None] / 1000
+    limit[:, L1:] = np.maximum(amps, 0.0)[:, :, None] * BALANCED_KW_PER_A
     if problem.import_limit_w is not None:
         limit[0, WATTS] = np.minimum(limit[0, WATTS], np.maximum(problem.import_limit_w, 0) / 1000)
     return limit
@@ -69,6 +69,9 @@ def least_kw(problem: PlanProblem) -> Series:
 def _carried(problem: PlanProblem, known_w: Mapping[int, Series]) -> Series:
     circuits = problem.grid.circuits
     carried = np.zeros((len(circuits), problem.slots))
+    if not problem.node_background_w:
+        carried[0] = (problem.building_w + problem.pv_w) / 1000
+        return carried
     for n in range(len(circuits) - 1, 0, -1):
         known = known_w.get(n)
         if known is not None:
@@ -108,3 +111,8 @@ def ancestors(grid: Grid) -> Integers:
         rows.append(level)
         level = np.where(level >= 0, parents[level], -1)
     return np.array(rows)
+
+
+def depths(grid: Grid) -> Integers:
+    """How many circuits each has above it."""
+    return np.asarray((ancestors(grid) > 0).sum(axis=0), dtype=np.int64)

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from bench.plan_family import day as family
 from smartcharging.engine import aggregate, plan
+from smartcharging.engine.coarse import coarsen
+from smartcharging.engine.envelopes import Envelopes
 from smartcharging.engine.exact import exact
+from smartcharging.engine.flow import Flow
 from smartcharging.engine.judge import judge
+from smartcharging.engine.network import Network
 from smartcharging.engine.plan import finish, solve
 from smartcharging.engine.program import Program
+from smartcharging.engine.site_power import Classes
 from smartcharging.engine.snapshot import Mode
 from smartcharging.engine.solver import NoSolution, minimise
 from smartcharging.engine.warm import minimise_lazily
@@ -32,11 +37,15 @@ def both(problem):
     program = Program(problem)
     assert aggregate.applies(program)
     try:
-        found = aggregate.answer(program, GAP, always)
+        found = aggregate.answer(program, GAP, always, most_rounds=60)
     except NoSolution:  # its bounds may meet slowly; such a day is planned exactly
         assume(False)
         raise
     return (*finish(problem, found, []), finish(problem, exact(program, always), [])[1].objective_eur)
+
+
+def _never_meets(*_):
+    raise NoSolution("the bounds did not meet")
 
 
 def holds(problem):
@@ -69,6 +78,46 @@ def test_it_holds_when_goals_outrank_all_money(cars, seed):
     holds(replace(problem, sessions=tuple(replace(s, value_eur_per_kwh=None) for s in problem.sessions)))
 
 
+@settings(max_examples=3, deadline=None)
+@given(st.integers(60, 120), st.integers(0, 10_000))
+def test_it_holds_where_slots_are_of_different_length(cars, seed):
+    problem = family(cars, seed=seed)
+    at = np.array([t for t in range(problem.slots + 1) if t < 40 or t % 4 == 0])
+    long = coarsen(problem, np.union1d(at, [s.first_slot for s in problem.sessions]))
+    holds(long)
+
+
+def test_what_circuits_let_through_is_never_less_than_a_flow_can_take():
+    program = Program(family(40, seed=8))
+    classes = Classes(program)
+    envelopes = Envelopes(program, classes)
+    flow = Flow(Network(program, classes.rank))
+    for begin, end in ((10, 40), (0, 60), (50, 96), (30, 31)):
+        outside = np.where((program.t >= begin) & (program.t < end), 0.0, 1e3)
+        flow.offer(outside)
+        met_kwh = program.efficiency * flow.met_kwh()
+        for rank in range(3):
+            most = envelopes._most(rank, 0, np.array([begin]), np.array([end]))[0]
+            assert met_kwh[classes.rank <= rank].sum() <= most + 1e-6
+
+
+def test_a_flow_that_follows_what_is_offered_is_as_good_as_a_new_one():
+    program = Program(family(60, seed=2))
+    classes = Classes(program)
+    network = Network(program, classes.rank)
+    rng = np.random.default_rng(1)
+    kept = Flow(network)
+    for _ in range(5):
+        offered = rng.uniform(0, 80, program.slots)
+        new = Flow(network)
+        kept.offer(offered)
+        new.offer(offered)
+        for rank in range(3):
+            mine, theirs = (f.met_kwh()[classes.rank <= rank].sum() for f in (kept, new))
+            assert mine == pytest.approx(theirs, abs=2 * network.rounding_kwh)
+        assert (kept.served().site_kw <= offered + 1e-9).all()
+
+
 def test_days_that_no_car_spans_are_cut_apart():
     one = family(60, seed=5)
     days = tuple(
@@ -90,7 +139,7 @@ def test_days_that_no_car_spans_are_cut_apart():
         )
     }
     problem = replace(one, sessions=days, **twice)
-    assert aggregate._Classes(Program(problem)).stretches == 2
+    assert Classes(Program(problem)).stretches == 2
     holds(problem)
 
 
@@ -115,7 +164,7 @@ def test_negative_prices_burn_nothing_in_the_battery():
     prices = problem.import_eur_per_kwh.copy()
     prices[20:40] = -0.2
     problem = replace(problem, import_eur_per_kwh=prices, export_eur_per_kwh=prices - 0.05)
-    found = aggregate.answer(Program(problem), GAP, always)
+    found = aggregate.answer(Program(problem), GAP, always, most_rounds=60)
     result, verdict = finish(problem, found, [])
     assert verdict.worst_w <= 2.0
     optimum = finish(problem, exact(Program(problem), always), [])[1].objective_eur
@@ -144,7 +193,7 @@ def test_many_cars_are_planned_by_flow_and_certified(monkeypatch):
     assert result.status in ("optimal", "feasible")
     assert result.gap is not None
     assert 0 < result.gap <= 1e-3
-    monkeypatch.setattr(aggregate, "MOST_ROUNDS", 0)
+    monkeypatch.setattr(aggregate, "solve", _never_meets)
     assert solve(problem).gap == 0.0  # its bounds did not meet: the exact way
 
 
