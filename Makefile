@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench requirements clean
+.PHONY: help run test check format bench bench-peers requirements clean
 
 help:
 	@echo "make run      the whole product on this machine, with a simulated site"
@@ -10,6 +10,7 @@ help:
 	@echo "make check    all a change is asked: format, ruff, import contracts, mypy, templates, migrations, tests"
 	@echo "make format   tidy the code"
 	@echo "make bench    speed and memory as ratios against named peers"
+	@echo "make bench-peers  the peers' environments, which make bench then uses"
 
 # Installs with uv where it is there (seconds), else with pip; both check every hash.
 define install
@@ -49,6 +50,9 @@ format: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m bench
+
+bench-peers: .venv/.installed-dev
+	$(BIN)/python -m bench.peers
 
 # For maintainers: compile the pinned, hashed lists from what we ask for.
 requirements:

@@ -3,35 +3,34 @@
 Beside it, on the same tree of five levels with three phases: the same kind of sharing in plain numpy on a dense
 matrix (progressive filling after a walk for the minimums, and nothing else: no memory, no hysteresis, no reasons), and
 acnportal's sorted algorithm, the one in common use, with the same rows (each car at most up to its maximum, one after
-the other, by bisection). acnportal wants an environment of its own:
-
-    python -m venv acn && acn/bin/pip install acnportal
-    BENCH_PY_ACN=acn/bin/python python -m bench live
+the other, by bisection), where it is installed (`bench/peers`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.goals import verdict
+from bench.peers import PEERS
+from bench.peers.asking import PeerFailed
+from bench.peers.asking import run as run_peer
 from smartcharging.engine.allocate import allocate
 from smartcharging.engine.grid import Circuit, Grid
 from smartcharging.engine.snapshot import Mode, NodeReading, Session, Snapshot
 
 NOW = datetime(2026, 3, 2, 12, 7, 30, tzinfo=UTC)
 WIRINGS = ((True, True, True), (True, False, False), (False, True, False), (False, False, True), (True, True, False))
-SIZES, ROUNDS, PEER_UP_TO = (200, 2_000), 15, 400
+SIZES, ROUNDS, PEER_UP_TO, PEER_RUNS = (200, 2_000), 31, 400, 3
+GOAL_MS, GOAL_OF_PEER = {2_000: 10.0}, {200: 500}  # milliseconds of one core; at most this part of acnportal's time
 Floats = NDArray[np.float64]
 
 
@@ -125,21 +124,22 @@ class Dense:
 
 def _peer(snapshot: Snapshot, dense: Dense) -> float | str:
     """Seconds of CPU that acnportal's sorted algorithm takes for one step, in its own environment; or why not."""
-    python = os.environ.get("BENCH_PY_ACN")
+    acnportal = PEERS["acnportal"]
     if len(snapshot.sessions) > PEER_UP_TO:
         return "acnportal: minutes at this size, not run"
-    if not python:
-        return "acnportal not installed (BENCH_PY_ACN names the Python of an environment that has it)"
+    if not acnportal.installed:
+        return acnportal.missing
     task = {
         "rows": [np.flatnonzero(row).tolist() for row in dense.rows],
         "limits": dense.limit.tolist(),
         "most": dense.most.tolist(),
+        "runs": PEER_RUNS,
     }
-    script = Path(__file__).with_name("peer_acn.py")
-    done = subprocess.run([python, str(script)], input=json.dumps(task), text=True, capture_output=True, check=False)
-    if done.returncode:
-        return f"acnportal failed: {done.stderr.strip().splitlines()[-1]}"
-    return float(json.loads(done.stdout)["seconds"])
+    try:
+        told = json.loads(run_peer(acnportal, [], 300, given=json.dumps(task)))
+    except PeerFailed as failure:
+        return f"acnportal failed: {failure}"
+    return statistics.median(told["seconds"])
 
 
 def _cpu(step: Callable[[], object]) -> float:
@@ -167,3 +167,8 @@ def run() -> None:
             print(f"{line}  {peer}", flush=True)
         else:
             print(f"{line}{peer * 1000:>9,.0f} ms{'1/' + format(peer / mine, ',.0f'):>9}", flush=True)
+        if size in GOAL_MS:
+            print(f"{'':>6} goal {GOAL_MS[size]:.0f} ms: {verdict(mine * 1000 <= GOAL_MS[size])}")
+        if size in GOAL_OF_PEER and not isinstance(peer, str):
+            part = GOAL_OF_PEER[size]
+            print(f"{'':>6} goal 1/{part} of acnportal: {verdict(mine * part <= peer)}")
