@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartcharging.engine import carried
-from smartcharging.engine.filling import EPS, fill, least_of
+from smartcharging.engine.filling import EPS, fill
 from smartcharging.engine.fleet import APART, STATION_MAXIMUM, Fleet
 from smartcharging.engine.limits import SUM, Rank, paused, paused_at_station, phase_of
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, surplus_a
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Snapshot
-from smartcharging.engine.tree import Floats
+from smartcharging.engine.tree import Floats, least_of, picked
 
 WHOLE_A = 0.5  # a charger of coarser steps than this loses something worth sharing again by rounding
 
@@ -67,11 +67,11 @@ def admit(
     if not tight.any():
         return candidates.copy(), room - demand, {}
     admitted = candidates.copy()
-    concerned = np.where(fleet.uses > 0, fleet.tree.least_above(np.where(tight, -1.0, 0.0))[fleet.tree.at], 0.0)
+    concerned = np.where(fleet.uses > 0, fleet.tree.on_the_way(np.where(tight, -1.0, 0.0)), 0.0)
     blocked: dict[int, tuple[int, int]] = {}
     space = {(int(n), int(c)): float(room[n, c]) for n, c in np.argwhere(tight)}
     rows = _RowsOf(fleet, space)
-    needs, flags = need.tolist(), (candidates & (concerned.min(axis=1) < 0)).tolist()
+    needs, flags = need.tolist(), (candidates & (least_of(concerned) < 0)).tolist()
     for i in fleet.ordered:
         if not flags[i]:
             continue
@@ -142,7 +142,7 @@ class _Sharing:
         """The car's own cap, and below a silent meter without a fallback its fail-safe."""
         fleet, cap, reasons = self.fleet, self.fleet.cap_a.copy(), list(self.fleet.cap_reason)
         if self.left.strict.any():
-            below = fleet.tree.least_above(np.where(self.left.strict, -1.0, 0.0)[:, None])[fleet.tree.at, 0] < 0
+            below = fleet.tree.on_the_way(np.where(self.left.strict, -1.0, 0.0)[:, None])[:, 0] < 0
             for i in np.flatnonzero(below & (fleet.fail_safe_a < cap)).tolist():
                 cap[i] = fleet.fail_safe_a[i]
                 node = next(n for n in fleet.tree.path(int(fleet.tree.at[i])) if self.left.strict[n])
@@ -155,14 +155,14 @@ class _Sharing:
         apart = ~self.led
         if not apart.any():
             return
-        allowed = np.where(fleet.uses > 0, fleet.tree.least_above(self.room)[fleet.tree.at], np.inf)
+        allowed = np.where(fleet.uses > 0, fleet.tree.on_the_way(self.room), np.inf)
         allowed[:, SUM] = allowed[:, SUM] / np.maximum(fleet.uses[:, SUM], 1.0)
         # What they are told should they listen after all: never more than they hold, nor than the place allows alone.
-        told = np.minimum(np.minimum(fleet.level_a, self.cap), allowed.min(axis=1))
+        told = np.minimum(np.minimum(fleet.level_a, self.cap), least_of(allowed))
         told = np.where(told >= fleet.min_a, np.maximum(told, 0.0), 0.0)
         self.room = self.room - fleet.tree.sums(np.where(apart[:, None], fleet.hold, 0.0))
         # A car that does not follow a limit may still follow a pause: asked for where what it takes does not fit.
-        over = np.where(fleet.uses > 0, fleet.tree.least_above(self.room)[fleet.tree.at], 0.0).min(axis=1) < -1e-6
+        over = least_of(np.where(fleet.uses > 0, fleet.tree.on_the_way(self.room), 0.0)) < -1e-6
         told = np.where(fleet.ignores & over, 0.0, told)
         self.value = np.where(apart, np.round(np.floor(told / fleet.step_a + 1e-6) * fleet.step_a, 6), self.value)
         for i in np.flatnonzero(apart).tolist():
@@ -375,18 +375,22 @@ class _Sharing:
         far = (tree.depth.max() - tree.depth)[:, None] * width + np.arange(width)
         span = (int(tree.depth.max()) + 1) * width
         code = np.where(self.full, self.left.ranks * span + far, np.inf)
-        least = least_of(np.where(fleet.uses[which] > 0, tree.least_above(code)[tree.at[which]], np.inf))
+        least = least_of(
+            np.where(picked(fleet.uses, which) > 0, picked(tree.least_above(code), tree.at[which]), np.inf)
+        )
         full = np.isfinite(least)
         self._say(np.isin(np.arange(len(fleet)), which[~full]), "plan")
         which, leaves = which[full], tree.at[which[full]]
         deepest = int(tree.depth.max())
-        known, cars_of = np.unique((leaves, least[full].astype(np.int64) % span), axis=1, return_inverse=True)
+        spots = least[full].astype(np.int64) % span
+        known, cars_of = np.unique(leaves * span + spots, return_inverse=True)
         found: list[tuple[int, int]] = []
-        for leaf, spot in known.T.tolist():
+        for both in known.tolist():
+            leaf, spot = divmod(both, span)
             above, column = divmod(spot, width)
             path = tree.path(leaf)
             found.append((path[above - (deepest + 1 - len(path))], column))
-        for i, k in zip(which.tolist(), cars_of.ravel().tolist(), strict=True):
+        for i, k in zip(which.tolist(), cars_of.tolist(), strict=True):
             self.places[i] = place = found[k]
             self.reasons[i] = self.left.reasons[place[0]][place[1]]
 

@@ -16,8 +16,10 @@ So a limit is only ever exceeded by load that is not ours; then everybody below 
 from __future__ import annotations
 
 import math
+from itertools import repeat
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smartcharging.engine import battery, carried
 from smartcharging.engine.aim import Aim, admit, aim, where
@@ -30,7 +32,9 @@ from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, residual
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Allocation, Narrowing, Share, Snapshot
-from smartcharging.engine.tree import Floats
+from smartcharging.engine.tree import Floats, least_of
+
+LAST = np.iinfo(np.int64).max  # behind every rank and every current
 
 
 def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
@@ -135,8 +139,7 @@ def legal(current_a: Floats, fleet: Fleet) -> Floats:
 def _broken(fleet: Fleet, left: Residual, worst: Floats) -> Flags:
     """Cars below a node that is, or may be this moment, above its limit: they are told before all others."""
     bad = np.where((worst < -1e-6) | left.over, -1.0, 0.0)
-    reach = np.where(fleet.uses > 0, fleet.tree.least_above(bad)[fleet.tree.at], 0.0)
-    broken: Flags = reach.min(axis=1, initial=0.0) < 0
+    broken: Flags = least_of(np.where(fleet.uses > 0, fleet.tree.on_the_way(bad), 0.0)) < 0
     return broken
 
 
@@ -159,7 +162,8 @@ def _shares(
     for i, place in target.places.items():
         circuits[i], phases[i] = names[place]
     found = zip(fleet.keys, now_a.tolist(), watts, reasons, urgent.tolist(), circuits, phases, strict=True)
-    return dict(zip(fleet.keys, map(Share._make, found), strict=True))
+    # As `Share._make`, of which every call would take longer than the rest of this function.
+    return dict(zip(fleet.keys, map(tuple.__new__, repeat(Share), found), strict=False))
 
 
 def _per_node(table: Floats, count: int) -> dict[int, Phases]:
@@ -174,18 +178,26 @@ def _headroom(spare: Floats, count: int, three: float) -> dict[int, Phases]:
 
 def _node_reasons(snapshot: Snapshot, left: Residual, spare: Floats) -> dict[int, str]:
     """What binds at each node: a silent meter, somebody's order, the fullest phase; empty when there is room."""
+    circuits = snapshot.grid.circuits
+    ranks, rest = left.ranks[: len(circuits), :APART], spare[: len(circuits), :APART]
+    full = rest < 0.5
+    rank_of_full = np.where(full, ranks, LAST)
+    foremost = full & (rank_of_full == least_of(rank_of_full)[:, None])
+    tightest = _column(foremost, rest)
+    ordered = _column((~left.plain & np.isfinite(left.table))[: len(circuits), :APART], ranks)
     reasons: dict[int, str] = {}
-    for n, circuit in enumerate(snapshot.grid.circuits):
+    for n, (circuit, at, by) in enumerate(zip(circuits, tightest, ordered, strict=True)):
         if left.stale[n]:
             reasons[n] = f"meter stale: {circuit.name}"
-            continue
-        ordered = [c for c in range(4) if not left.plain[n, c] and math.isfinite(left.table[n, c])]
-        full = [c for c in range(4) if spare[n, c] < 0.5]
-        if full:
-            tightest = min(full, key=lambda c: (left.ranks[n, c], spare[n, c]))
-            reasons[n] = left.reasons[n][tightest] or f"limit:{circuit.name}:{PHASES[tightest % 3]}"
-        elif ordered:
-            reasons[n] = left.reasons[n][min(ordered, key=lambda c: left.ranks[n, c])]
+        elif at is not None:
+            reasons[n] = left.reasons[n][at] or f"limit:{circuit.name}:{PHASES[at % 3]}"
         else:
-            reasons[n] = ""
+            reasons[n] = "" if by is None else left.reasons[n][by]
     return reasons
+
+
+def _column(among: Flags, table: Floats | NDArray[np.int64]) -> list[int | None]:
+    """Where in each row the smallest of these stands; None where there are none of these."""
+    places = np.where(among, table, LAST).argmin(axis=1)
+    there: Flags = np.asarray(among.any(axis=1))
+    return [place if some else None for place, some in zip(places.tolist(), there.tolist(), strict=True)]

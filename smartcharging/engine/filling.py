@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smartcharging.engine.tree import Floats, Tree
+from smartcharging.engine.tree import Floats, Tree, least_of, picked
 
 EPS = 1e-9
 
@@ -26,7 +26,7 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
     live = np.flatnonzero(cap > low + EPS)
     if not live.size:
         return value, room
-    some, used = tree.among(live), uses[live]
+    some, used = tree.among(live), picked(uses, live)
     gap = (cap - low)[live]
     left = room - some.sums(gap[:, None] * used)
     if np.all((left >= -EPS) | (some.sums(used) <= 0)):
@@ -40,26 +40,17 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
         demand = some.sums(heavy[:, None] * used)
         wanted = demand > EPS
         level = np.where(wanted, np.maximum(room, 0.0) / np.where(wanted, demand, 1.0), np.inf)
-        reach = least_of(some.least_above(level)[some.at] + apart)
+        reach = least_of(some.on_the_way(level) + apart)
         mine = np.minimum(reach, gap / heavy)
         # A level can only grow as others drop out: a cap below it is certain to be reached …
         capped = gap <= reach * heavy
         # … and a row is full once every car on it can climb at least as high as the row allows.
         full = wanted & (level <= some.least_below(mine[:, None] + apart) + EPS)
-        under_full = least_of(some.least_above(np.where(full, -1.0, 0.0))[some.at] + apart) < 0
+        under_full = least_of(some.on_the_way(np.where(full, -1.0, 0.0)) + apart) < 0
         done = capped | under_full
-        gain = np.where(capped, gap, heavy * mine)[done]
-        stopped = np.flatnonzero(done)
-        value[live[stopped]] += gain
-        room -= some.among(stopped).sums(gain[:, None] * used[stopped])
+        gain = np.where(done, np.where(capped, gap, heavy * mine), 0.0)
+        value[live] += gain
+        room -= some.sums(gain[:, None] * used)
         stays = np.flatnonzero(~done)
-        live, used, gap, heavy, some = live[stays], used[stays], gap[stays], heavy[stays], some.among(stays)
+        live, used, gap, heavy, some = live[stays], picked(used, stays), gap[stays], heavy[stays], some.among(stays)
     return value, room
-
-
-def least_of(table: Floats) -> Floats:
-    """The smallest of each row; quicker than `min(axis=1)` for a handful of columns."""
-    least = table[:, 0]
-    for column in range(1, table.shape[1]):
-        least = np.minimum(least, table[:, column])
-    return least

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import cached_property
 from operator import attrgetter
 
@@ -28,28 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine import carried
+from smartcharging.engine.columns import Columns
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.limits import NO_BOUND, SUM, Limits
 from smartcharging.engine.priorities import Flags, paused_lately, slack_s, started_lately, weights
 from smartcharging.engine.rules import Rules
-from smartcharging.engine.snapshot import Mode, Session, Snapshot
-from smartcharging.engine.tree import Floats, Tree
+from smartcharging.engine.snapshot import Session, Snapshot
+from smartcharging.engine.tree import Floats, Tree, least_of, most_of, sum_of
 
 ON_PHASE_A = 1.0  # a current above this proves that the car uses a phase
 STATION_MAXIMUM = "station maximum"
 APART = 4  # the columns from here on, where a circuit limits its imbalance: what L1, L2, L3 carry unevenly
-
-_NUMBERS = (
-    "max_a", "min_a", "max_w", "step_a", "offered_a", "offered_before_a", "fail_safe_a", "priority",
-    "energy_needed_wh", "planned_w", "isolated_a",
-)  # fmt: skip
-_MOMENTS = (
-    "offered_since", "lease_until", "measured_at", "arrived_at", "departure", "on_since", "off_since",
-)  # fmt: skip
-_FLAGS = ("dc", "wants", "reachable")
-_OTHERS = ("phases", "measured_a", "mode", "group", "group_max_a")
-_FIELDS = (*_NUMBERS, *_MOMENTS, *_FLAGS, *_OTHERS)
-_UNKNOWN = (np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -61,7 +49,6 @@ class Fleet:
     tree: Tree
     circuits: int  # tree nodes from here on are stations with a shared maximum
     shared_a: Floats  # that maximum, per such station
-    node: NDArray[np.intp]
     dc: Flags
     uses: Floats  # what one amp takes of L1, L2, L3, of all together [230 W], and unevenly of L1, L2, L3
     wants: Flags
@@ -105,11 +92,6 @@ class Fleet:
         return list(zip(self.tree.at.tolist(), map(tuple, self.uses.tolist()), strict=True))
 
     @cached_property
-    def leaves(self) -> list[int]:
-        found: list[int] = self.tree.at.tolist()
-        return found
-
-    @cached_property
     def ordered(self) -> list[int]:
         found: list[int] = self.order.tolist()
         return found
@@ -127,38 +109,38 @@ class Fleet:
     def of(cls, snapshot: Snapshot, limits: Limits, rules: Rules) -> Fleet:
         now = snapshot.now
         parents, leaf_of, shared = _leaves(snapshot)
-        names = [s.key for s in snapshot.sessions]
+        names = list(map(attrgetter("key"), snapshot.sessions))
         alphabet = np.empty(len(names))
         alphabet[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
         listed = np.lexsort((alphabet, np.array(leaf_of)))
-        sessions = tuple(snapshot.sessions[i] for i in listed.tolist())
-        keys = tuple(names[i] for i in listed.tolist())
+        sessions = tuple(map(snapshot.sessions.__getitem__, listed.tolist()))
+        keys = tuple(map(names.__getitem__, listed.tolist()))
         by_key, at = alphabet[listed], np.array(leaf_of, dtype=np.intp)[listed]
         tree = Tree(parents, at)
-        fact = _columns(sessions, now)
-        offered, before, safe = fact["offered_a"], fact["offered_before_a"], fact["fail_safe_a"]
-        dc, wants, reachable = fact["dc"] > 0, fact["wants"] > 0, fact["reachable"] > 0
+        fact = Columns.of(sessions, now)
+        offered, before, safe = fact.offered_a, fact.offered_before_a, fact.fail_safe_a
+        dc, wants, reachable = fact.dc, fact.wants, fact.reachable
         supply = snapshot.grid.supply
 
         with np.errstate(invalid="ignore"):
-            changed_s = np.nan_to_num(fact["offered_since"], nan=np.inf)
-            level = stands_at_a(offered, safe, fact["lease_until"], reachable, rules)
+            changed_s = np.nan_to_num(fact.offered_since_s, nan=np.inf)
+            level = stands_at_a(offered, safe, fact.lease_ended_s, reachable, rules)
             held = held_a(level, before, changed_s, rules)
 
-            measured = fact["measured_a"]
-            age_s = np.nan_to_num(fact["measured_at"], nan=0.0)
+            measured = fact.measured_a
+            age_s = np.nan_to_num(fact.measured_since_s, nan=0.0)
             patience_s = np.where(dc, rules.ignore_dc_s, rules.ignore_s)
-            above = measured.max(axis=1, initial=-np.inf) > offered + rules.ignore_a
+            above = most_of(measured) > offered + rules.ignore_a
             defiant = above & (changed_s - age_s > patience_s)  # seen so when it was last heard
             recent = age_s <= np.where(reachable, rules.ev_max_age_s, rules.lost_max_age_s)
-            known = ~np.isnan(measured).any(axis=1) & recent
+            known = ~np.isnan(sum_of(measured)) & recent
             likely = np.where(known[:, None], np.maximum(measured, 0.0), 0.0)
-            most = likely.max(axis=1, initial=0.0)
+            most = most_of(likely)
             doubt = np.where(dc, rules.dc_doubt, rules.doubt)
 
             moment = now.timestamp()
             memory = carried.observe(
-                carried.rows_of(snapshot.carried, keys, np.round(moment - fact["arrived_at"], 3)),
+                carried.rows_of(snapshot.carried, keys, np.round(moment - fact.here_s, 3)),
                 np.where(known, most, np.nan),
                 np.round(moment - age_s, 3),
                 offered,
@@ -173,29 +155,29 @@ class Fleet:
             # takes for sure is taken off a meter's reading, what it likely takes is held.
             surely = likely * np.where(dc, 1.0 - rules.dc_doubt, 1.0)[:, None]
             # Whoever was told to take less has by now done so, though his last measurement is from before.
-            isolated = ~np.isnan(fact["isolated_a"])
+            isolated = ~np.isnan(fact.isolated_a)
             followed = known & ~isolated & (changed_s >= rules.react_s) & (age_s > changed_s - rules.react_s)
             surely = np.minimum(surely, np.where(followed & ~np.isnan(offered), offered, np.inf)[:, None])
 
-            uses, spread = _uses(snapshot, fact["phases"] > 0, surely, dc, supply)
+            uses, spread = _uses(snapshot, fact.phases, surely, dc, supply)
             drawn = spread(surely)
             hold = np.maximum(held[:, None] * uses, spread(likely))
             still = ~reachable & defiant
             if still.any():
                 hold = np.where(still[:, None], np.fmax(hold, spread(np.nan_to_num(measured))), hold)
             if isolated.any():
-                hold = np.maximum(hold, np.nan_to_num(fact["isolated_a"])[:, None] * uses)
+                hold = np.maximum(hold, np.nan_to_num(fact.isolated_a)[:, None] * uses)
             # A free EVSE may load its copper the moment somebody plugs in. A limit in watts is a mean over a minute or
             # a quarter hour: there it counts when it draws.
             hold[:, SUM] = np.where(reachable & ~wants & (drawn[:, SUM] <= 0), 0.0, hold[:, SUM])
             # Where the meter is over its limit there is no time for patience: who was seen not to have followed by
             # now counts as not following, and the others make up for it.
-            pressing = tree.least_above(_over(snapshot, limits, tree.size))[at].min(axis=1, initial=0.0) < 0
+            pressing = least_of(tree.on_the_way(_over(snapshot, limits, tree.size))) < 0
             seen_after_s = changed_s - age_s
             ignores = reachable & known & above & (seen_after_s >= np.where(pressing, rules.follow_s, patience_s))
             ignores |= reachable & isolated
 
-            here_s = fact["arrived_at"]
+            here_s = fact.here_s
             awaited_s = np.minimum(changed_s, np.nan_to_num(here_s, nan=np.inf))
             # Who left something of the limit he had is not on his way to a higher one.
             leaves = memory[:, carried.LEFT] > 0
@@ -203,23 +185,23 @@ class Fleet:
             unsure = unsure & (awaited_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
 
-            station = np.fmin(fact["max_a"], fact["max_w"] / (uses[:, SUM] * NOMINAL_V))
+            station = np.fmin(fact.max_a, fact.max_w / (uses[:, SUM] * NOMINAL_V))
             # A car that has shown the most it takes needs longer than its station would.
             draws = memory[:, carried.DRAWS]
-            full_a = np.fmin(station, np.where(draws >= fact["min_a"], draws, np.nan))
-            slack = slack_s(-fact["departure"], fact["energy_needed_wh"], full_a * uses[:, SUM] * NOMINAL_V)
+            full_a = np.fmin(station, np.where(draws >= fact.min_a, draws, np.nan))
+            slack = slack_s(-fact.departed_s, fact.energy_needed_wh, full_a * uses[:, SUM] * NOMINAL_V)
             must = wants & (slack <= rules.must_within_s)
-            fresh_start = started_lately(offered, fact["on_since"], rules)
-            fresh_pause = paused_lately(offered, fact["off_since"], here_s, rules)
+            fresh_start = started_lately(offered, fact.on_since_s, rules)
+            fresh_pause = paused_lately(offered, fact.off_since_s, here_s, rules)
             # Who was never seen to take anything was not paused: he is still waiting for his first amp.
             delivered = memory[:, carried.DELIVERED] != 0.0
             fresh_pause = fresh_pause & delivered
-            paused = delivered & (fact["off_since"] < np.nan_to_num(here_s, nan=np.inf))
+            paused = delivered & (fact.off_since_s < np.nan_to_num(here_s, nan=np.inf))
             cap, cap_reason = _caps(sessions, station, uses[:, SUM], limits)
-            min_a = np.maximum(fact["min_a"], 0.0)
+            min_a = np.maximum(fact.min_a, 0.0)
             keeps, lends = _keeps(memory, offered, min_a, cap, awaited_s <= rules.unsure_s, doubt, rules)
-        planned = fact["planned_w"] if snapshot.plan_valid else np.full(len(sessions), np.nan)
-        priority = fact["priority"]
+        planned = fact.planned_w if snapshot.plan_valid else np.full(len(sessions), np.nan)
+        priority = fact.priority
         # As `priorities.urgency` has it; the last key sorts first.
         came = np.nan_to_num(-here_s, nan=np.inf)
         order = np.lexsort((by_key, came, slack, ~fresh_start, ~must, -priority))
@@ -229,7 +211,6 @@ class Fleet:
             tree=tree,
             circuits=len(snapshot.grid),
             shared_a=np.array(shared),
-            node=np.array([s.node for s in sessions], dtype=np.intp),
             dc=dc,
             uses=uses,
             wants=wants,
@@ -237,7 +218,7 @@ class Fleet:
             min_a=min_a,
             cap_a=cap,
             cap_reason=cap_reason,
-            step_a=np.maximum(fact["step_a"], 1e-3),
+            step_a=np.maximum(fact.step_a, 1e-3),
             fail_safe_a=safe,
             offered_a=offered,
             level_a=level,
@@ -254,42 +235,12 @@ class Fleet:
             worn=(memory[:, carried.SWITCHES] >= rules.switch_budget) & (offered > 0),
             fresh_pause=fresh_pause,
             paused=paused,
-            fast=fact["mode"] == 1,
-            surplus=fact["mode"] == 2,
+            fast=fact.fast,
+            surplus=fact.surplus,
             planned_a=np.maximum(planned, 0.0) / (uses[:, SUM] * NOMINAL_V),
             order=order,
             memory=memory,
         )
-
-
-_MODES = {Mode.PLAN: 0.0, Mode.FAST: 1.0, Mode.SURPLUS: 2.0}
-
-
-def _columns(sessions: Sequence[Session], now: datetime) -> dict[str, Floats]:
-    """The facts of all sessions by name, as numbers; moments as seconds since, NaN where there are none."""
-    if not sessions:
-        empty: dict[str, Floats] = {name: np.zeros(0) for name in _FIELDS}
-        return {**empty, "phases": np.zeros((0, 3)), "measured_a": np.zeros((0, 3))}
-    columns = {name: list(map(attrgetter(name), sessions)) for name in _FIELDS}
-    fact: dict[str, Floats] = {}
-    for name in (*_NUMBERS, *_FLAGS):
-        fact[name] = np.array(columns[name], dtype=float)
-    for name in _MOMENTS:
-        fact[name] = _seconds_since(columns[name], now)
-    fact["phases"] = np.array(columns["phases"], dtype=float)
-    fact["measured_a"] = np.array([m or _UNKNOWN for m in columns["measured_a"]], dtype=float)
-    fact["mode"] = np.array([_MODES[m] for m in columns["mode"]])
-    return fact
-
-
-def _seconds_since(moments: Sequence[datetime | None], now: datetime) -> Floats:
-    seconds: Floats = np.full(len(moments), np.nan)
-    if any(moments):
-        filled = [m or now for m in moments]
-        seconds = np.fromiter(map(timedelta.total_seconds, map(now.__sub__, filled)), np.float64, len(moments))
-    if not all(moments):
-        seconds[[m is None for m in moments]] = np.nan
-    return seconds
 
 
 class _Spread:
@@ -299,7 +250,7 @@ class _Spread:
         self._each, self._uneven = each, uneven
 
     def __call__(self, phases: Floats) -> Floats:
-        parts = [phases, (phases.sum(axis=1) * self._each)[:, None]]
+        parts = [phases, (sum_of(phases) * self._each)[:, None]]
         if self._uneven is not None:
             parts.append(np.where(self._uneven[:, None], phases, 0.0))
         return np.concatenate(parts, axis=1)
@@ -307,8 +258,8 @@ class _Spread:
 
 def _uses(snapshot: Snapshot, phases: Flags, surely: Floats, dc: Flags, supply: Supply) -> tuple[Floats, _Spread]:
     """What one amp of each car loads. DC loads all three, and so may a car of which no phase is known."""
-    phases = phases | (dc | ~phases.any(axis=1))[:, None] | (surely > ON_PHASE_A)
-    lines = phases.sum(axis=1)
+    phases = phases | (dc | ~(phases[:, 0] | phases[:, 1] | phases[:, 2]))[:, None] | (surely > ON_PHASE_A)
+    lines = sum_of(phases.astype(float)).astype(np.intp)
     weight = np.array([0.0, *(power_weight(n, supply) for n in (1, 2, 3))])[lines]
     apart = any(c.imbalance_a is not None for c in snapshot.grid.circuits)
     spread = _Spread(weight / np.maximum(lines, 1), lines < 3 if apart else None)
