@@ -12,10 +12,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from csms.models import Transaction
-from meters.history import SLOT, slot_of
+from meters.history import SLOT
 from meters.models import Device, Site
-from smartcharging import fetch, picture
+from smartcharging import fetch, habits, picture
 from smartcharging.engine.forecast import arrivals, similar_day, sun
 from smartcharging.engine.forecast.series import Forecast as Quantiles
 from smartcharging.engine.forecast.series import History
@@ -111,15 +110,7 @@ def _pv(site: Site, start: datetime) -> Quantiles:
 
 def _charging(site: Site, start: datetime) -> Quantiles:
     """The cars still to come, from those that came."""
-    ended = Transaction.objects.filter(station__site=site, started_at__gte=start - BACK, ended_at__isnull=False)
-    visits = [
-        arrivals.Visit(began, left, wh)
-        for began, left, wh in ended.values_list("started_at", "ended_at", "energy_wh")
-        if left is not None
-    ]
-    first = slot_of(min((v.arrived for v in visits), default=start))
-    habits = arrivals.Habits.of(visits, first, start, site.tz)
-    return arrivals.charging(habits, start, SLOTS + 4, site.tz)
+    return arrivals.charging(habits.learn(site, start), start, SLOTS + 4, site.tz)
 
 
 _MAKERS: dict[Forecast.Series, Callable[[Site, datetime], Quantiles]] = {

@@ -26,6 +26,7 @@ from meters.models import Device, Site
 from smartcharging import narrowings, remember
 from smartcharging.engine import grid as engine
 from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
+from smartcharging.engine.peak import peak_target_w
 from smartcharging.engine.phase_steps import phases_shown
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
@@ -604,9 +605,6 @@ def month_peak_w(site: Site, now: datetime, tariff: Tariff) -> float:
     return max(tariff.peak_floor_w, found.peak_w if found is not None else 0.0)
 
 
-PEAK_SLACK = 1.1  # the building never does exactly what was forecast; the plan is made anew long before this is used up
-
-
 def _peak_target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | None:
     """What this quarter should stay below: the month's peak, or a higher one the plan found worth its price.
 
@@ -619,7 +617,7 @@ def _peak_target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | 
             return None
         peak_w = max(peak_w, tariff.access_power_w)
     planned = plan.result.get("peak_w")
-    return max(peak_w, float(planned) * PEAK_SLACK) if isinstance(planned, int | float) else peak_w
+    return peak_target_w(peak_w, float(planned) if isinstance(planned, int | float) else None)
 
 
 def _quarter_import_wh(root: Circuit, now: datetime) -> float | None:

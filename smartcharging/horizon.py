@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from meters.history import SLOT, slot_of
 from meters.models import Site
-from smartcharging import forecasts
+from smartcharging import forecasts, habits
+from smartcharging.engine.forecast.arrivals import still_to_come
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession, Series
 from smartcharging.engine.snapshot import BatteryState, Mode
@@ -35,6 +36,7 @@ from smartcharging.gather import (
     priority_of,
 )
 from smartcharging.models import GridCommand, Price, SiteQuarter, Tariff
+from smartcharging.remember import EvseMemory
 
 SLOT_S = 900
 FEWEST_SLOTS = 96
@@ -54,7 +56,7 @@ class Day:
     problem: PlanProblem
     view: View
     market_eur_per_mwh: Series
-    labels: dict[str, Place]  # by session label
+    labels: dict[str, Place]  # by session label; cars that are only expected have none
 
 
 def problem(site: Site, now: datetime) -> PlanProblem:
@@ -71,13 +73,15 @@ def day(site: Site, now: datetime) -> Day:
     building_w, pv_w = forecasts.expected(site, start, slots, now, view)
     price = prices(site, view.tariff, start, slots)
     commands = list(_commands(site, start, slots))
-    sessions = tuple(_session(p, start, slots, now) for p in cars)
+    present = tuple(_session(p, start, slots, now) for p in cars)
+    free = [_free(p, start, slots, now) for p in view.places if p.evse.available]
+    coming = still_to_come(habits.of_site(site, now), start, slots, site.tz, [p for p in free if p.first_slot < slots])
     return Day(
         problem=PlanProblem(
             start=start,
             slot_s=SLOT_S,
             grid=view.snapshot.grid,
-            sessions=sessions,
+            sessions=(*present, *coming),
             building_w=building_w,
             pv_w=pv_w,
             import_eur_per_kwh=price.import_eur_per_kwh,
@@ -89,7 +93,7 @@ def day(site: Site, now: datetime) -> Day:
         ),
         view=view,
         market_eur_per_mwh=price.market_eur_per_mwh,
-        labels={s.label: p for s, p in zip(sessions, cars, strict=True)},
+        labels={s.label: p for s, p in zip(present, cars, strict=True)},
     )
 
 
@@ -130,6 +134,15 @@ def _session(place: Place, start: datetime, slots: int, now: datetime) -> PlanSe
         group=place.station.pk if station_w is not None else None,
         group_max_w=station_w * 3 * NOMINAL_V if station_w is not None else None,
     )
+
+
+def _free(place: Place, start: datetime, slots: int, now: datetime) -> PlanSession:
+    """What a car could take that comes to a place which is free, or will be when the one there has left."""
+    here = place.transaction is not None
+    free_from = max(math.ceil((departure_of(place, now) - start) / SLOT), 1) if here else 0
+    empty = replace(place, transaction=None, goal=None, vehicle=None, measured=None, memory=EvseMemory())
+    session = _session(empty, start, slots, now)
+    return replace(session, first_slot=free_from, last_slot=slots, energy_wh=0.0)
 
 
 def departure_of(place: Place, now: datetime) -> datetime:

@@ -81,8 +81,11 @@ def outdated(view: View) -> str:
 def _stored(today: Day, result: PlanResult) -> dict[str, Any]:
     """The plan as JSON: per slot rounded to the watt; not-a-number is null."""
     problem = today.problem
+    expected = {s.key for s in problem.sessions if s.expected}
+    coming_w = sum((result.session_w[key] for key in expected), np.zeros(problem.slots))
     return {
-        "evse": {key: _watts(series) for key, series in result.session_w.items()},
+        "evse": {key: _watts(series) for key, series in result.session_w.items() if key not in expected},
+        "expected_w": _watts(coming_w),  # of cars that are not here yet
         "transactions": {
             place.key: place.transaction.pk for place in today.labels.values() if place.transaction is not None
         },

@@ -37,6 +37,7 @@ class PlanSession:
     value_eur_per_kwh: float | None = None  # what a kWh short costs; None: more than any money, by priority class
     group: int | None = None  # EVSEs of one station share `group_max_w`
     group_max_w: float | None = None
+    expected: bool = False  # a car that may still come (`forecast/arrivals.py`): planned with, promised nothing
 
     @property
     def label(self) -> str:

@@ -16,6 +16,7 @@ from smartcharging.engine.snapshot import Mode
 CLASS_RATIO = 4.0
 TOP_RATIO = 1e4  # between the lowest and the highest class; beyond it the solver's tolerances would decide
 OVERLOAD_RATIO = 10.0
+EXPECTED_SHARE = 0.9  # a car that may come is worth a little less than one of its class that is here
 SURPLUS_SHARE = 0.9
 LEAST_SPREAD_EUR_PER_KWH = 1e-3
 
@@ -42,9 +43,8 @@ def goal_values(problem: PlanProblem) -> Series:
         [
             0.0
             if s.mode is Mode.SURPLUS
-            else of_class[s.priority]
-            if s.value_eur_per_kwh is None
-            else s.value_eur_per_kwh
+            else (of_class[s.priority] if s.value_eur_per_kwh is None else s.value_eur_per_kwh)
+            * (EXPECTED_SHARE if s.expected else 1.0)
             for s in problem.sessions
         ],
         dtype=np.float64,

@@ -428,7 +428,7 @@ def test_the_present_slot_of_the_plan_counts_for_the_car_it_was_made_for(world):
     assert seen.plan_valid
     assert session(world, "CS-1").planned_w == 7000
     assert seen.batteries[0].planned_w == -5000
-    assert seen.peak_target_w == pytest.approx(44_000)  # and a little for what no forecast knows
+    assert seen.peak_target_w == pytest.approx(40_000)
 
     charge.ended_at = NOW
     charge.save()
@@ -662,6 +662,28 @@ def test_a_card_with_a_profile_is_planned_as_it_wants(world):
     assert (car.energy_wh, car.priority) == (25_000, 6)
     assert car.last_slot == 28  # 17:00 in Brussels is 16:00 UTC
     assert today.labels[car.label].goal.source == "tap"
+
+
+def test_a_car_that_usually_comes_is_planned_for_before_it_is_here(world):
+    evse, key = world.evse("CS-2"), world.key("CS-2")
+    for days in range(1, 29):
+        at = datetime(2026, 3, 10, 14, 5, tzinfo=UTC) - timedelta(days=days)
+        evse.station.transactions.create(
+            transaction_id=f"past-{days}", evse=evse, started_at=at, ended_at=at + timedelta(hours=2), energy_wh=9_000
+        )
+    world.car("CS-1")
+
+    today = day(world.site, NOW)
+
+    here, coming = today.problem.sessions
+    assert (here.key, here.expected) == (world.key("CS-1"), False)
+    assert (coming.key, coming.expected) == (f"expected:{key}", True)
+    assert coming.energy_wh == pytest.approx(9_000, rel=0.1)
+    assert set(today.labels) == {here.label}
+
+
+def test_nobody_is_expected_where_nobody_ever_came(world):
+    assert problem(world.site, NOW).sessions == ()
 
 
 def test_an_isolated_place_counts_with_its_maximum_whatever_it_was_told(world):

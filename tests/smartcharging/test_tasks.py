@@ -167,6 +167,22 @@ def test_a_plan_is_kept_with_its_trigger_gap_and_promises(world):
     assert goal.promise_reason == ""
 
 
+def test_a_car_that_is_only_expected_is_kept_apart_and_promised_nothing(world):
+    evse = world.evse("CS-2")
+    for days in range(1, 29):
+        at = world.now - timedelta(days=days) + timedelta(hours=5)
+        evse.station.transactions.create(
+            transaction_id=f"past-{days}", evse=evse, started_at=at, ended_at=at + timedelta(hours=2), energy_wh=9_000
+        )
+    world.car("CS-1")
+
+    plan = Plan.objects.get(pk=tasks.plan(world.site.pk, "test"))
+
+    assert set(plan.result["evse"]) == {world.key("CS-1")}
+    assert sum(plan.result["expected_w"]) / 4 > 1_000
+    assert plan.result["shortfalls"] == {}
+
+
 def test_what_cannot_be_promised_says_why(world):
     charge = world.car("CS-1")
     goal = goals.set_goal(
