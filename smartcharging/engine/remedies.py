@@ -56,8 +56,9 @@ class Remedies:
 
 
 def remedies(problem: PlanProblem, result: PlanResult) -> Mapping[str, Remedies]:
-    """By label, for every session that falls short."""
-    short = [i for i, s in enumerate(problem.sessions) if result.shortfall_wh.get(s.label, 0.0) > 0]
+    """By label, for every session that falls short; those that are only expected are promised nothing."""
+    sessions = enumerate(problem.sessions)
+    short = [i for i, s in sessions if not s.expected and result.shortfall_wh.get(s.label, 0.0) > 0]
     if not short:
         return {}
     left = _Left(with_known_numbers(problem), result)
