@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from redis.exceptions import RedisError
 
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
@@ -23,6 +24,7 @@ from meters.models import Site
 from smartcharging.engine.explain import Explanation, explain_charge
 from smartcharging.engine.facts import Course, Ended, Facts, FreePlace, Given, Wish
 from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.problem import Series
 from smartcharging.engine.remedies import Remedies
 from smartcharging.engine.snapshot import Mode
 from smartcharging.gather import amps_of
@@ -152,7 +154,7 @@ class Around:
         return Course(
             starts_at=plan.starts_at,
             slot_s=plan.slot_s,
-            power_w=[_number(w) or 0.0 for w in power_w],
+            power_w=np.array([w or 0.0 for w in power_w], dtype=np.float64),
             made_at=plan.made_at,
             valid=plan.valid_until > self.now,
             by_rule=plan.status == Plan.Status.FALLBACK,
@@ -161,19 +163,16 @@ class Around:
         )
 
     @cached_property
-    def _prices(self) -> list[float | None]:
-        """Per slot of the plan, what a kWh more costs the site, or what it would have earned: EUR per kWh."""
+    def _prices(self) -> Series:
+        """Per slot of the plan, what a kWh more costs the site, or what it would have earned; not a number where
+        that is not known: EUR per kWh."""
         result = _mapping(self.plan.result) if self.plan is not None else {}
-        market, grid, tariff = result.get("price") or [], result.get("grid_w") or [], self.tariff
-        prices: list[float | None] = []
-        for n, eur_per_mwh in enumerate(market):
-            flow = grid[n] if n < len(grid) else None
-            if eur_per_mwh is None or flow is None:
-                prices.append(None)
-            elif flow >= 0:
-                prices.append(eur_per_mwh / 1000 * tariff.import_factor + tariff.import_adder_eur_per_kwh)
-            else:
-                prices.append(eur_per_mwh / 1000 * tariff.export_factor + tariff.export_adder_eur_per_kwh)
+        market, grid = (np.array(result.get(name) or [], dtype=np.float64) for name in ("price", "grid_w"))
+        known = min(len(market), len(grid))
+        per_kwh, flow, tariff = market[:known] / 1000, grid[:known], self.tariff
+        bought = per_kwh * tariff.import_factor + tariff.import_adder_eur_per_kwh
+        sold = per_kwh * tariff.export_factor + tariff.export_adder_eur_per_kwh
+        prices: Series = np.where(np.isnan(flow), np.nan, np.where(flow >= 0, bought, sold))
         return prices
 
     @cached_property

@@ -28,13 +28,12 @@ FEW = 2
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """The four parts in words, without what was said before, and the whole in a sentence or two."""
+    """The four parts in words, without what was said before."""
 
     now: tuple[str, ...]
     promise: tuple[str, ...]
     limits: tuple[str, ...]
     helps: tuple[str, ...]
-    sentence: str
 
 
 def spoken(explanation: Explanation) -> Spoken:
@@ -44,7 +43,7 @@ def spoken(explanation: Explanation) -> Spoken:
         words = [w for w in map(line, getattr(explanation, part)) if w not in before]
         before |= set(words)
         said[part] = tuple(words)
-    return Spoken(**said, sentence=sentence(explanation))
+    return Spoken(**said)
 
 
 def sentence(explanation: Explanation) -> str:

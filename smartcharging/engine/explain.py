@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from smartcharging.engine import limits
 from smartcharging.engine.causes import Cause, cause_of
 from smartcharging.engine.facts import Course, Facts, Given, Wish
@@ -22,6 +24,7 @@ LEAST_WH = 100.0  # what is missing less than this is not worth a word
 NEAR_A = 1.0
 MORE = 1.1  # a plan that gives a tenth more is a plan that gives more
 ALMOST_ALL = 0.98
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,17 @@ def _eases_at(facts: Facts) -> datetime | None:
     if given.limit_a is None:
         return None
     more_w = max(facts.watts(given.limit_a) * MORE, FLOWS_W)
-    slots = course.ahead(facts.now, None)
-    return next((start for start, _end, power_w, _price in slots[1:] if power_w > more_w), None)
+    return _begins(course, facts.now, None, more_w, after_this_slot=True)
+
+
+def _begins(
+    course: Course, now: datetime, until: datetime | None, above_w: float, *, after_this_slot: bool = False
+) -> datetime | None:
+    """The start of the first slot from now on, or after the present one, in which the plan gives more than this."""
+    ahead = course.ahead(now, until)
+    found = np.flatnonzero(ahead.power_w > above_w)
+    found = found[found > 0] if after_this_slot else found
+    return course.moment(float(ahead.start_s[found[0]])) if found.size else None
 
 
 def _without_charge(facts: Facts) -> Iterator[Line]:
@@ -198,13 +210,12 @@ def _promised(wish: Wish, wanted_wh: float, promised_wh: float) -> Line:
 def _expected(facts: Facts, course: Course) -> Iterator[Line]:
     """When it begins, when it is reached, and what that costs: reckoned from the plan, so “about”."""
     until = _leaves_at(facts)
-    slots = course.ahead(facts.now, until)
-    begins = next((start for start, _end, power_w, _price in slots if power_w > FLOWS_W), None)
+    begins = _begins(course, facts.now, until, FLOWS_W)
     if begins is not None and begins > facts.now and not (facts.power_w or 0.0) > FLOWS_W:
         yield line("begins", starts_at=begins)
     wanted_wh = facts.wish.energy_wh if facts.wish is not None else None
     if wanted_wh is not None:
-        full_at = _full_at(slots, wanted_wh - facts.charged_wh)
+        full_at = _full_at(course, facts.now, until, wanted_wh - facts.charged_wh)
         if full_at is not None:
             yield line("full_at", full_at=full_at)
     planned_wh, cost_eur = _planned(facts, course)
@@ -212,29 +223,25 @@ def _expected(facts: Facts, course: Course) -> Iterator[Line]:
         yield line("cost", cost_eur=round(cost_eur, 2), planned_kwh=kwh(planned_wh))
 
 
-def _full_at(slots: list[tuple[datetime, datetime, float, float | None]], missing_wh: float) -> datetime | None:
+def _full_at(course: Course, now: datetime, until: datetime | None, missing_wh: float) -> datetime | None:
     """When the plan reaches so much, up to the full minute. What a plan's rounding to watts loses is not missing."""
-    for start, end, power_w, _price in slots:
-        wh = power_w * (end - start).total_seconds() / 3600
-        if wh >= missing_wh - LEAST_WH and power_w > 0:
-            full = start + timedelta(hours=max(missing_wh, 0.0) / power_w)
-            minute = timedelta(seconds=60)
-            return min(end, full + (minute - timedelta(seconds=full.second, microseconds=full.microsecond)) % minute)
-        missing_wh -= wh
-    return None
+    ahead = course.ahead(now, until)
+    reached = np.cumsum(ahead.energy_wh)
+    found = np.flatnonzero((ahead.power_w > 0) & (reached >= missing_wh - LEAST_WH))
+    if not found.size:
+        return None
+    n = int(found[0])
+    over_s = max(float(reached[n]) - missing_wh, 0.0) / float(ahead.power_w[n]) * 3600
+    full = course.moment(max(float(ahead.end_s[n]) - over_s, float(ahead.start_s[n])))
+    return full + (MINUTE - timedelta(seconds=full.second, microseconds=full.microsecond)) % MINUTE
 
 
 def _planned(facts: Facts, course: Course) -> tuple[float, float | None]:
     """Energy still planned until it leaves [Wh], and its price; None where the price of a part is not known."""
-    energy_wh, cost_eur = 0.0, 0.0
-    known = True
-    for start, end, power_w, price in course.ahead(facts.now, _leaves_at(facts)):
-        wh = power_w * (end - start).total_seconds() / 3600
-        energy_wh += wh
-        if wh > 0 and price is None:
-            known = False
-        cost_eur += wh / 1000 * (price or 0.0)
-    return energy_wh, cost_eur if known else None
+    ahead = course.ahead(facts.now, _leaves_at(facts))
+    energy_wh, some = ahead.energy_wh, ahead.power_w > 0
+    cost_eur = float((energy_wh[some] * ahead.eur_per_kwh[some]).sum()) / 1000
+    return float(energy_wh.sum()), None if math.isnan(cost_eur) else cost_eur
 
 
 def _leaves_at(facts: Facts) -> datetime | None:
@@ -339,8 +346,7 @@ def _helps_now(facts: Facts) -> Iterator[Line]:
 def _sun(facts: Facts) -> Iterator[Line]:
     course = facts.course
     if course is not None and course.valid and not (facts.power_w or 0.0) > FLOWS_W:
-        slots = course.ahead(facts.now, _leaves_at(facts))
-        start = next((start for start, _end, power_w, _price in slots[1:] if power_w > FLOWS_W), None)
+        start = _begins(course, facts.now, _leaves_at(facts), FLOWS_W, after_this_slot=True)
         yield line("sun_at", starts_at=start) if start is not None else line("no_sun")
     missing_wh, _cause = _missing(facts)
     if missing_wh < LEAST_WH:

@@ -5,11 +5,13 @@ Pure. Units: A per phase, W, Wh, EUR per kWh; `None` is unknown and never zero; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.problem import Series
 from smartcharging.engine.remedies import Remedies
 from smartcharging.engine.snapshot import Mode
 
@@ -36,34 +38,53 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is left of each slot: from when to when in seconds after the plan starts, the power in it, its price."""
+
+    start_s: Series
+    end_s: Series
+    power_w: Series
+    eur_per_kwh: Series  # not a number where it is not known
+
+    @property
+    def energy_wh(self) -> Series:
+        energy: Series = self.power_w * (self.end_s - self.start_s) / 3600
+        return energy
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """What a plan gives this car, slot by slot from `starts_at` on; beyond its departure that is nothing."""
 
     starts_at: datetime
     slot_s: int
-    power_w: Sequence[float]
+    power_w: Series
     made_at: datetime
     valid: bool = True
     by_rule: bool = False
     remedies: Remedies | None = None
-    eur_per_kwh: Sequence[float | None] = ()  # of each slot, for the site
+    eur_per_kwh: Series = field(default_factory=lambda: np.zeros(0))  # of each slot, for the site; may be unknown
 
-    @property
-    def slot(self) -> timedelta:
-        return timedelta(seconds=self.slot_s)
+    def ahead(self, now: datetime, until: datetime | None) -> Ahead:
+        """What is left of each slot from now on."""
+        slots = len(self.power_w)
+        since = max((now - self.starts_at).total_seconds(), 0.0)
+        end = slots * self.slot_s if until is None else (until - self.starts_at).total_seconds()
+        begins = np.arange(int(since // self.slot_s), slots) * float(self.slot_s)
+        begins = begins[begins < end]
+        first = int(since // self.slot_s)
+        which = slice(first, first + len(begins))
+        prices = self.eur_per_kwh[which]
+        return Ahead(
+            start_s=np.maximum(begins, since),
+            end_s=np.minimum(begins + self.slot_s, end),
+            power_w=self.power_w[which],
+            eur_per_kwh=np.concatenate((prices, np.full(len(begins) - len(prices), np.nan))),
+        )
 
-    def ahead(self, now: datetime, until: datetime | None) -> list[tuple[datetime, datetime, float, float | None]]:
-        """What is left of each slot from now on: its start, its end, the power in it [W], its price."""
-        found = []
-        for n, power_w in enumerate(self.power_w):
-            start = max(self.starts_at + n * self.slot, now)
-            end = self.starts_at + (n + 1) * self.slot
-            if until is not None:
-                end = min(end, until)
-            if start < end:
-                price = self.eur_per_kwh[n] if n < len(self.eur_per_kwh) else None
-                found.append((start, end, float(power_w), price))
-        return found
+    def moment(self, seconds: float) -> datetime:
+        """So many seconds after the plan starts."""
+        return self.starts_at + timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)

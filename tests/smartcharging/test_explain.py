@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import smartcharging.engine
@@ -69,7 +70,8 @@ LATE = Wish(40_000, at("17:00"), 31_000, "time")
 
 def course(*power_kw: float, **more) -> Course:
     """Hourly slots from noon on."""
-    return Course(NOON, 3600, [kw * 1000 for kw in power_kw], made_at=NOON, **more)
+    prices = np.array(more.pop("eur_per_kwh", []), dtype=float)
+    return Course(NOON, 3600, 1000 * np.array(power_kw, dtype=float), made_at=NOON, eur_per_kwh=prices, **more)
 
 
 STEADY = course(5.5, 5.5, 5.5, 5.5, 2, 0)

@@ -248,14 +248,15 @@ class TransactionFilter(filters.FilterSet):
     retrieve=extend_schema(summary="One transaction with energy, events and limits"),
 )
 class Transactions(SiteScoped, viewsets.ReadOnlyModelViewSet[Transaction]):
-    queryset = Transaction.objects.select_related(
-        "station__site", "evse__station", "evse__wanted_limit", "id_token", "goal"
-    ).order_by("-started_at", "-pk")
+    queryset = Transaction.objects.select_related("station", "evse", "id_token", "goal").order_by("-started_at", "-pk")
     filterset_class = TransactionFilter
     lookup_value_regex = r"\d{1,18}"
 
     def get_queryset(self) -> QuerySet[Transaction]:
-        return own_or_of_sites(self.queryset.all(), self.request.user)
+        transactions = own_or_of_sites(self.queryset.all(), self.request.user)
+        if self.action == "list":
+            return transactions
+        return transactions.select_related("station__site", "evse__station", "evse__wanted_limit")
 
     @extend_schema(
         summary="One transaction explained",
