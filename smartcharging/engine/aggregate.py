@@ -2,17 +2,17 @@
 
 Pure. Money sees the cars only through their power together in each slot. So the plan is made by two that take turns:
 
-1. a small linear program chooses that power, the battery, the grid and how much each priority class falls short.
+1. a small linear program chooses that power, battery and loads, the grid and how much each priority class falls short.
    It knows of the cars only what it has been told, so its optimum is a lower bound of the whole plan's;
 2. a maximum flow (`network.py`) serves the cars from that power, the most valuable class first: a more valuable class
    never loses by it, and because what can be served is a polymatroid this greedy is optimal (Federgruen and Groenevelt
-   1986). The flow is a plan: with the battery set anew around it, an upper bound;
+   1986). The flow is a plan: with battery and loads set anew around it, an upper bound;
 3. where a class and those above it fall further short than the program hoped, a minimum cut gives an inequality that
    the program did not know, and it is asked again.
 
 It ends when the bounds meet within the gap that was asked; the last flow is the plan, certified. It needs circuits
-whose cars are balanced over the phases, and one charging efficiency; `applies` says so, and the program of
-`program.py` is exact for everything else.
+whose cars are balanced over the phases, loads that are not yes-or-no and meet no limit below the grid connection, and
+one charging efficiency; `applies` says so, and the program of `program.py` is exact for everything else.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def applies(program: Program) -> bool:
         and not program.uneven[1:][below].any()
         and not program.needed[0].any()
         and not program.on_battery_path[1:][below].any()
+        and not program.whole.size
+        and not any(program.needed[list(program.problem.grid.path(load.node))].any() for load in problem.loads)
         and all(groups.setdefault(s.group, s.node) == s.node for s in problem.sessions if s.group is not None)
     )
 

@@ -37,6 +37,7 @@ class Answer:
     curtailed_kw: Series | None = None
     reasons: tuple[str, ...] = ()
     binding: tuple[str, ...] = ()
+    load_kw: tuple[Series, ...] = ()
 
 
 def spread(program: Program, cells: Series) -> tuple[Series, ...]:

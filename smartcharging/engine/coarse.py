@@ -2,8 +2,9 @@
 
 Pure. What is a day away is planned many times more before it comes, so it is decided in fewer, longer slots. Where a
 car comes or goes, a month ends or a charge begins, there is a border, so every window is exactly what it was. A long
-slot has the highest load, the least sun and the tightest limits of the slots in it: the plan, spread out again, keeps
-every bound of every quarter hour. Prices are means; the certified gap is that of the problem with the long slots.
+slot has the highest load, the least sun and the tightest limits and bands of the slots in it: the plan, spread out
+again, keeps every bound of every quarter hour. Prices are means; the certified gap is that of the problem with the
+long slots.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine.answer import Answer
+from smartcharging.engine.loads import Load, ShiftableBlock, Switchable, most_w
 from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
 
 STAGES = ((24.0, 0.5), (36.0, 1.0))
@@ -39,6 +41,9 @@ def borders(problem: PlanProblem) -> Borders:
 
 def _fixed(problem: PlanProblem) -> list[int]:
     slots = [slot for s in problem.sessions for slot in (s.first_slot, s.last_slot)]
+    for load in problem.loads:
+        if isinstance(load, ShiftableBlock):  # it may start with any of its slots
+            slots += range(max(load.first_slot, 0), min(load.last_slot, problem.slots) + 1)
     slots += [slot for c in problem.peak_charges for slot in (c.first_slot, c.last_slot) if slot is not None]
     return slots
 
@@ -52,6 +57,9 @@ def coarsen(problem: PlanProblem, at: Borders) -> PlanProblem:
 
     def least(series: Series | None) -> Series | None:
         return None if series is None else np.minimum.reduceat(series, begins)
+
+    def full(series: Series | float) -> Series:
+        return np.broadcast_to(np.asarray(series, dtype=np.float64), (problem.slots,))
 
     def mean(series: Series) -> Series:
         found: Series = np.add.reduceat(series, begins) / width
@@ -76,16 +84,41 @@ def coarsen(problem: PlanProblem, at: Borders) -> PlanProblem:
         "month_ends": None if problem.month_ends is None else place(problem.month_ends),
         "charges": tuple(moved(c) for c in problem.charges),
     }
+
+    def in_long_slots(load: Load) -> Load:
+        if isinstance(load, ShiftableBlock):
+            return replace(load, first_slot=place(load.first_slot), last_slot=place(load.last_slot))
+        if isinstance(load, Switchable):
+            return replace(load, expected_w=most(full(load.expected_w)))
+        return replace(
+            load,
+            min_c=most(full(load.min_c)),
+            max_c=-most(-full(load.max_c)),
+            ambient_c=mean(full(load.ambient_c)),
+            efficiency=mean(full(load.efficiency)),
+            draw_w=mean(full(load.draw_w)),
+        )
+
     sessions = tuple(replace(s, first_slot=place(s.first_slot), last_slot=place(s.last_slot)) for s in problem.sessions)
-    return replace(problem, sessions=sessions, slot_hours=width * problem.slot_s / 3600, **changes)
+    loads = tuple(in_long_slots(load) for load in problem.loads)
+    return replace(problem, sessions=sessions, loads=loads, slot_hours=width * problem.slot_s / 3600, **changes)
 
 
-def spread_out(answer: Answer, at: Borders) -> Answer:
-    """The plan in the problem's own slots: within a long slot power stays as it is."""
+def spread_out(problem: PlanProblem, answer: Answer, at: Borders) -> Answer:
+    """The plan in the problem's own slots: within a long slot power stays as it is, and what is on takes what it is
+    expected to."""
     width = np.diff(at)
+
+    def spread(load: Load, power: Series) -> Series:
+        if not isinstance(load, Switchable):
+            return np.repeat(power, width)
+        expected_w = most_w(load, problem.hours)
+        return np.where(np.repeat(power > 0, width), expected_w / 1000, 0.0)
+
     return replace(
         answer,
         session_kw=tuple(np.repeat(power, width) for power in answer.session_kw),
         battery_kw=np.repeat(answer.battery_kw, width),
+        load_kw=tuple(spread(load, power) for load, power in zip(problem.loads, answer.load_kw, strict=True)),
         curtailed_kw=None if answer.curtailed_kw is None else np.repeat(answer.curtailed_kw, width),
     )

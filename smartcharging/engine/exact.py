@@ -1,4 +1,5 @@
-"""The whole program, car by car, solved to its optimum; and a battery that never charges and discharges at once.
+"""The whole program, car by car, solved to its optimum; loads that are on or off, and a battery that never charges and
+discharges at once.
 
 Pure. Many cars meet few limits that bind, so with many of them the circuits' rows join only where they are broken
 (`warm.minimise_lazily`): the same optimum, sooner.
@@ -7,17 +8,22 @@ Pure. Many cars meet few limits that bind, so with many of them the circuits' ro
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from smartcharging.engine import load_rule, plan_rule
 from smartcharging.engine.answer import BOTH_KW, Answer, spread, what_binds, why_short
 from smartcharging.engine.problem import Series
 from smartcharging.engine.program import LinearProgram, Program
-from smartcharging.engine.solver import NoSolution, Solution, minimise, minimise_either_or
+from smartcharging.engine.solver import NoSolution, Solution, minimise, minimise_either_or, minimise_whole
 from smartcharging.engine.warm import minimise_lazily
 
 NOISE_KW = 1e-6
 EITHER_OR_GAP = 1e-4
+WHOLE = 1e-6
+WHOLE_GAP = 1e-3  # a tenth of a percent of the day: finer, the search for heaters that go on and off takes minutes
+WHOLE_SHARE = 0.2
 STAGE_SHARE = 0.4  # of the time limit, for each of the two extra programs
 LAZY_FROM = 200
 """From so many cars on the circuits' rows join only where they are broken."""
@@ -28,21 +34,42 @@ def exact(program: Program, left: Callable[[], float]) -> Answer:
     linear = program.build(program.money)
     hurry: Solution | None = None
     if program.fast[program.session].any():
-        hurry = _minimise(program, program.build(program.haste), STAGE_SHARE * left())
+        hurry = _settle(program, program.build(program.haste), lambda: STAGE_SHARE * left())
         cells = program.part("p")
         hurried = program.fast[program.session]
         fixed = np.clip(hurry.values[cells][hurried], 0.0, linear.upper[cells][hurried])
         linear.lower[cells][hurried] = fixed
         linear.upper[cells][hurried] = fixed
-    solution = _minimise(program, linear, left())
+    solution = _settle(program, linear, left)
     values, reached, bound = one_way(program, linear, solution, STAGE_SHARE * left())
-    gap = gap_between(reached, bound) if reached != solution.objective else 0.0
+    if program.whole.size:
+        bound = solution.bound  # with other whole numbers it may be better than what was found around these
+    gap = gap_between(reached, bound) if reached != bound else 0.0
     reasons = why_short(program, solution)
     if hurry is not None:  # what a car in a hurry gets was settled there
         reasons = [
             a if fast else b for a, b, fast in zip(why_short(program, hurry), reasons, program.fast, strict=True)
         ]
     return answer_of(program, program, values[program.part("p")], values, gap, reasons, what_binds(program, solution))
+
+
+def _settle(program: Program, linear: LinearProgram, left: Callable[[], float]) -> Solution:
+    """The optimum with every yes-or-no a whole number, which then are the bounds of `linear`. Where none was found in
+    time, near ones for which everything fits; the bound is proven in any case."""
+    solution = _minimise(program, linear, left())
+    whole = program.whole
+    if not whole.size:
+        return solution
+    bound, chosen = solution.bound, solution.values[whole]
+    if np.abs(chosen - np.round(chosen)).max() > WHOLE:
+        try:
+            values, better = minimise_whole(linear, whole, WHOLE_SHARE * left(), WHOLE_GAP)
+            bound, chosen = max(bound, better), values[whole]
+        except NoSolution:
+            room = plan_rule.sure_room(program.problem)
+            chosen = load_rule.rounded(program.loads, chosen, solution.values[program.part("q")], room)
+    linear.lower[whole] = linear.upper[whole] = np.round(chosen)
+    return replace(_minimise(program, linear, left()), bound=bound)
 
 
 def _minimise(program: Program, linear: LinearProgram, time_limit_s: float) -> Solution:
@@ -60,9 +87,10 @@ def answer_of(
     reasons: list[str],
     binding: tuple[str, ...],
 ) -> Answer:
-    """The cars' power of `program`, and battery and PV as the columns of `site` have them."""
+    """The cars' power of `program`, and battery, loads and PV as the columns of `site` have them."""
     battery = program.problem.battery
     flow = values[site.part("c")] - values[site.part("d")] if battery else np.zeros(program.slots)
+    loads = values[site.part("q")].reshape(-1, program.slots)
     curtailed = np.zeros(program.slots)
     curtailed[site.curtail_slots] = values[site.part("w")]
     return Answer(
@@ -73,6 +101,7 @@ def answer_of(
         curtailed_kw=curtailed,
         reasons=tuple(reasons),
         binding=binding,
+        load_kw=tuple(np.where(power > NOISE_KW, power, 0.0) for power in loads),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smartcharging.engine import worth
+from smartcharging.engine import judge_loads, worth
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.problem import PlanProblem, PlanResult, Series
 from smartcharging.engine.snapshot import Mode
@@ -73,8 +73,10 @@ def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
     cars = _Cars(problem, plan)
     _check_sessions(problem, cars, worst)
     _check_battery(problem, plan, worst)
+    judge_loads.check_loads(problem, plan, worst.see)
     _check_circuits(problem, plan, cars, worst)
-    grid = problem.building_w + plan.pv_w + cars.of_evse_w.sum(axis=0) + plan.battery_w
+    loads = sum(plan.load_w.values(), np.zeros(problem.slots))
+    grid = problem.building_w + plan.pv_w + cars.of_evse_w.sum(axis=0) + loads + plan.battery_w
     worst.see("power balance", np.abs(grid - plan.grid_w))
     worst.see("PV beyond what is expected", problem.pv_w - plan.pv_w)
     worst.see("PV that consumes", plan.pv_w)
@@ -103,10 +105,11 @@ def _peaks_eur(problem: PlanProblem, grid_w: Series, bought_kwh: Series) -> floa
 
 
 def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> float:
-    """Shortfalls, early charging, wear, what is left in the battery, surplus well used."""
+    """Shortfalls, early charging, wear, what is left in the battery, surplus well used, promises to loads."""
     slots = (np.cumsum(h) - h) * 3600 / problem.slot_s  # when each begins
     kwh = cars.power_w / 1000 * h
-    total = problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
+    total = judge_loads.promises_eur(problem, plan)
+    total += problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
     total -= float(cars.efficiency[cars.surplus] @ (kwh[cars.surplus] @ worth.surplus_values(problem)))
     short_kwh = np.maximum(cars.energy_wh / 1000 - cars.efficiency * kwh.sum(axis=1), 0.0)
     total += float((worth.goal_values(problem) * short_kwh)[~cars.surplus].sum())
@@ -165,7 +168,7 @@ def _check_battery(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> Non
 
 
 def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: _Worst) -> None:
-    """Watts and amps per phase of every circuit, cars one by one onto their phases."""
+    """Watts and amps per phase of every circuit, cars and loads one by one onto their phases."""
     circuits = problem.grid.circuits
     phase_w = np.zeros((len(circuits), 3, problem.slots))
     uses = np.array([s.phases for s in problem.sessions], dtype=np.float64).reshape(-1, 3)
@@ -175,6 +178,10 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
     for f in range(3) if order.size else ():
         share = uses[:, f] / np.maximum(uses.sum(axis=1), 1.0)
         phase_w[places, f] = np.add.reduceat(share[order, None] * cars.power_w[order], starts, axis=0)
+    for load in problem.loads:
+        for f in range(3):
+            if load.phases[f]:
+                phase_w[load.node, f] += plan.load_w[load.key] / sum(load.phases)
     if problem.battery is not None:
         phase_w[problem.battery.node] += plan.battery_w / 3
     for n in range(len(circuits) - 1, 0, -1):
@@ -229,7 +236,7 @@ def _check_connection(problem: PlanProblem, grid: Series, worst: _Worst) -> Seri
     worst.see("export_limit", -grid - np.maximum(export, -problem.building_w))
     fuses = sum(max(0.0, a - root.margin_a) for a in root.limit_a) * NOMINAL_V
     least = min(max(0.0, a - root.margin_a) for a in root.limit_a) * 3 * NOMINAL_V
-    balanced = all(all(s.phases) for s in problem.sessions)
+    balanced = all(all(s.phases) for s in (*problem.sessions, *problem.loads))
     counted = np.minimum(contract, least if balanced else fuses)
     over: Series = np.maximum(np.minimum(grid, np.maximum(counted, alone)) - counted, 0)
     return over

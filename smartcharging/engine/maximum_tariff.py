@@ -25,7 +25,8 @@ def branches(problem: PlanProblem) -> tuple[tuple[PlanProblem, float], ...]:
     paid = problem.peak_eur_per_kw * problem.month_peak_w / 1000
     most = cap.eur_per_kwh * cap.other_import_wh / 1000
     least = min(paid, most)
-    by_peak = replace(problem, sessions=sessions, maximum_tariff=None)
+    loads = worth.with_load_values(problem)
+    by_peak = replace(problem, sessions=sessions, loads=loads, maximum_tariff=None)
     this_month = np.arange(problem.slots) < (problem.slots if problem.month_ends is None else problem.month_ends)
     by_energy = replace(
         by_peak,

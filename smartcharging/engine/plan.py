@@ -23,10 +23,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from smartcharging.engine import aggregate, judge, plan_rule, rooms
+from smartcharging.engine import aggregate, judge, load_report, plan_rule, rooms
 from smartcharging.engine.answer import SHORT_WH, Answer, interval
 from smartcharging.engine.coarse import borders, coarsen, spread_out
 from smartcharging.engine.exact import exact, gap_between
+from smartcharging.engine.load_checks import plannable_loads
 from smartcharging.engine.maximum_tariff import branches
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.program import Program
@@ -57,8 +58,9 @@ def solve(problem: PlanProblem, clock: Callable[[], float] | None = None) -> Pla
 def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
     notes: list[str] = []
     sessions = set_right(problem, notes)
+    loads = plannable_loads(problem, notes)
     battery = plannable_battery(problem.battery, notes)
-    problem = fill_gaps(replace(problem, sessions=sessions, battery=battery), notes)
+    problem = fill_gaps(replace(problem, sessions=sessions, loads=loads, battery=battery), notes)
     trouble = what_is_wrong(problem)
     if trouble is None:
         overload_notes(problem, notes)
@@ -100,7 +102,7 @@ def in_long_slots(problem: PlanProblem, left: Callable[[], float]) -> Answer:
     at = borders(problem)
     if len(at) == problem.slots + 1:
         return by_size(problem, left)
-    return spread_out(by_size(coarsen(problem, at), left), at)
+    return spread_out(problem, by_size(coarsen(problem, at), left), at)
 
 
 def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
@@ -115,8 +117,8 @@ def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
 
 
 def rule_answer(problem: PlanProblem) -> Answer:
-    powers = plan_rule.by_rule(problem)
-    return Answer("fallback", powers, np.zeros(problem.slots), None)
+    powers, loads = plan_rule.by_rule(problem)
+    return Answer("fallback", powers, np.zeros(problem.slots), None, load_kw=loads)
 
 
 # Setting right what is asked
@@ -266,8 +268,10 @@ def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[Plan
         if short:
             said = answer.reasons[i] if answer.reasons else ""
             reason[session.label] = said or _rule_reason(problem, session)
-    pv = pv_left(problem, (cars + answer.battery_kw) * 1000, answer.curtailed_kw)
-    grid = problem.building_w + pv + (cars + answer.battery_kw) * 1000
+    load_w = {load.key: power * 1000 for load, power in zip(problem.loads, answer.load_kw, strict=True)}
+    taken = (cars + answer.battery_kw) * 1000 + sum(load_w.values())
+    pv = pv_left(problem, taken, answer.curtailed_kw)
+    grid = problem.building_w + pv + taken
     result = PlanResult(
         status=answer.status,
         session_w=session_w,
@@ -282,7 +286,9 @@ def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[Plan
         peak_w=max(float(grid[: problem.month_ends].max(initial=0.0)), problem.month_peak_w),
         binding=answer.binding,
         notes=tuple(notes),
+        load_w=load_w,
     )
+    result = load_report.with_loads(problem, result)
     verdict = judge.judge(problem, result)
     return replace(result, objective_eur=verdict.objective_eur, cost_eur=verdict.cost_eur), verdict
 

@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from smartcharging.engine import rooms
+from smartcharging.engine import load_rule, rooms
 from smartcharging.engine.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.rooms import BALANCED_KW_PER_A, Rooms, export_limit_kw
 from smartcharging.engine.snapshot import Mode
 
 
-def by_rule(problem: PlanProblem) -> tuple[Series, ...]:
-    """kW per slot for each session, in the order of the problem."""
-    room = np.maximum(Rooms.of(_with_sure_sun(problem)).room, 0.0)
-    surplus = np.maximum(-(problem.building_w + problem.pv_w) / 1000, 0.0)
+def by_rule(problem: PlanProblem) -> tuple[tuple[Series, ...], tuple[Series, ...]]:
+    """kW per slot for each session and for each load, in the order of the problem. Loads come first."""
+    room = sure_room(problem)
+    loads = load_rule.by_rule(problem, room)
+    surplus = np.maximum(-(problem.building_w + problem.pv_w) / 1000 - sum(loads), 0.0)
     inlet: dict[int | None, Series] = {}
     for s in problem.sessions:
         if s.group is not None and s.group_max_w is not None:
@@ -46,7 +47,12 @@ def by_rule(problem: PlanProblem) -> tuple[Series, ...]:
         if session.group in inlet:
             inlet[session.group] = np.maximum(inlet[session.group] - power, 0.0)
         surplus = np.maximum(surplus - power, 0.0)
-    return tuple(powers)
+    return tuple(powers), loads
+
+
+def sure_room(problem: PlanProblem) -> Series:
+    """What every circuit has left in each slot, whatever the sun's inverter may have to hold back."""
+    return np.maximum(Rooms.of(_with_sure_sun(problem)).room, 0.0)
 
 
 def _with_sure_sun(problem: PlanProblem) -> PlanProblem:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine.grid import Grid
+from smartcharging.engine.loads import Load
 from smartcharging.engine.snapshot import BatteryState, Mode
 
 Series = NDArray[np.float64]
@@ -73,6 +74,7 @@ class PlanProblem:
     `building_w` and `pv_w` are the whole site's and count at the grid connection, spread evenly over the phases.
     `node_background_w[n]` is what the meter of circuit `n` would see without cars and battery; a circuit without an
     entry carries the sum of its children's. Entry 0 is not read: the grid connection carries `building_w + pv_w`.
+    The power of what is in `loads` is in neither of them: the plan chooses it.
     In these three, not-a-number is *unknown*, and unknown is the worst that is known. Elsewhere it is an error.
     """
 
@@ -100,6 +102,7 @@ class PlanProblem:
     slot_hours: Series | None = None  # length of each slot; None: all of `slot_s`
     least_w: Mapping[int, Series] = field(default_factory=dict)  # of a long slot, whose load is the most in it; by node
     relative_gap: float = 1e-4  # how far from the optimum a plan of many cars may be, at most; 0: the optimum itself
+    loads: tuple[Load, ...] = ()
 
     @property
     def slots(self) -> int:
@@ -120,6 +123,18 @@ class PlanProblem:
     def peak_charges(self) -> tuple[PeakCharge, ...]:
         """The month's peak first, then what else is paid per kW."""
         return (self.month_charge, *self.charges)
+
+
+@dataclass(frozen=True)
+class LoadShort:
+    """What a load is promised and does not get: `amount` in `unit` (runs, K·h outside its band, h off against its
+    rules), and why, in the words of `PlanResult.shortfall_reason`."""
+
+    key: str
+    name: str
+    amount: float
+    unit: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -147,3 +162,6 @@ class PlanResult:
     binding: tuple[str, ...] = ()  # names of constraints that bind
     cost_eur: float | None = None
     notes: tuple[str, ...] = ()  # what was odd in the problem, and why a rule had to do
+    load_w: Mapping[str, Series] = field(default_factory=dict)  # by key of the load
+    load_short: tuple[LoadShort, ...] = ()
+    temperature_c: Mapping[str, Series] = field(default_factory=dict)  # of stores, at the end of each slot

@@ -7,6 +7,8 @@ Units inside: kW, kWh, EUR.
     u  energy a session falls short of                            x  import of the connection, y  export
     c, d, e  battery: charge, discharge, stored at slot's end     P  how far each peak that is charged for is raised
     o  load above a limit that is not ours to lower (the building alone); the battery relieves it where it can
+
+Loads have columns and rows of their own (`load_columns.py`, `load_rows.py`).
 """
 
 from __future__ import annotations
@@ -18,43 +20,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from smartcharging.engine import rooms, worth
+from smartcharging.engine import load_rows, rooms, worth
+from smartcharging.engine.load_columns import LoadColumns
 from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
 from smartcharging.engine.rooms import KINDS, L1, WATTS, Integers, Rooms
+from smartcharging.engine.rows import Rows, stack
 from smartcharging.engine.snapshot import Mode
 
 TINY_EUR_PER_KWH = 1e-6
 TOLERANCE_KW = 1e-7
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Sparse rows `matrix · columns ≤ rhs` (or `=`), as triplets, each row with its slot and what it is called."""
-
-    name: str
-    row: Integers
-    column: Integers
-    value: Series
-    rhs: Series
-    slot: Integers
-    label: tuple[str, ...] = ()  # one per distinct constraint …
-    label_of: Integers | None = None  # … and which of them each row is; None: all are `name`
-    equal: bool = False
-    soft: bool = False  # may be broken at a price: no limit
-
-    @property
-    def count(self) -> int:
-        return int(self.rhs.shape[0])
-
-
-def stack(
-    *parts: tuple[Integers | NDArray[np.intp], Integers | int, Series | float],
-) -> tuple[Integers, Integers, Series]:
-    """Triplets of several (rows, columns, values) parts; a single column or value stands for all rows of its part."""
-    row = np.concatenate([np.asarray(r, dtype=np.int64) for r, _, _ in parts])
-    column = np.concatenate([np.broadcast_to(np.asarray(c, dtype=np.int64), np.shape(r)) for r, c, _ in parts])
-    value = np.concatenate([np.broadcast_to(np.asarray(v, dtype=np.float64), np.shape(r)) for r, _, v in parts])
-    return row, column, value
 
 
 @dataclass(frozen=True)
@@ -80,6 +54,7 @@ class Program:
         self.t = np.arange(self.slots, dtype=np.int64)
         self.rooms = Rooms.of(problem)
         self.background = self.rooms.background[0]
+        self.loads = LoadColumns(problem)
         self._cells()
         self._curtailment()
         self._trim_tree()
@@ -115,9 +90,9 @@ class Program:
         self.curtailable_kw[self.curtail_slots] = self.pv_kw[self.curtail_slots]
 
     def _trim_tree(self) -> None:
-        """Find the rows that can bind: from the leaves up, what the cars below could take at most against the room.
+        """Find the rows that can bind: from the leaves up, what cars and loads below may take, against the room.
 
-        Where all cars below are balanced over the phases, the tightest of watts and amps stands for all four kinds.
+        Where all of them are balanced over the phases, the tightest of watts and amps stands for all four kinds.
         """
         circuits = self.problem.grid.circuits
         battery = self.problem.battery
@@ -134,11 +109,14 @@ class Program:
             even = kind > 0 and bool((self.weight[:, kind] == 1).all())
             weight = self.cell_max_kw * self.weight[self.session, kind]
             could[:, kind] = could[:, 0] if even else np.bincount(key, weight, nodes * slots).reshape(nodes, slots)
+        cars = could[:, WATTS].sum(axis=0)
+        could += self.loads.reach_kw(nodes)
         parents = np.array([c.parent or 0 for c in circuits], dtype=np.int64)
         depth = rooms.depths(self.problem.grid)
         levels = [np.flatnonzero(depth == level) for level in range(int(depth.max(initial=0)), -1, -1)]
         uneven = np.zeros(nodes, dtype=bool)
         uneven[self.node[(self.weight != 1).any(axis=1)]] = True
+        uneven[self.loads.node[(self.loads.weight != 1).any(axis=1)]] = True
         for level in levels[:-1]:
             uneven[parents[level[uneven[level]]]] = True
 
@@ -164,11 +142,12 @@ class Program:
             if level[0] > 0:
                 np.add.at(could, parents[level], through)
             else:
-                self.could_kw = could_all[0, WATTS]
+                self.reach_kw = could_all[0, WATTS]  # cars and loads together
         self.passes_kw = could[:, WATTS]  # what each circuit lets through at most
         self.uneven = uneven
         self.room = room
         self.tightest = tightest
+        self.could_kw = np.minimum(self.reach_kw, cars)
         # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
         self.import_room_kw = self.background + np.minimum(room[0, WATTS], room[0, L1:].mean(axis=0))
         needed[0, WATTS] = False
@@ -184,7 +163,7 @@ class Program:
         self.over_slots = np.flatnonzero(excess > TOLERANCE_KW)
         self.excess_kw = excess
         self.import_max_kw = self.import_room_kw + excess
-        could_import = np.minimum(self.background + self.could_kw + self.charge_kw, self.import_max_kw)
+        could_import = np.minimum(self.background + self.reach_kw + self.charge_kw, self.import_max_kw)
         could_import += self.curtailable_kw
         self.could_import_kw = could_import
         found = [(charge, peak_slots(self, charge)) for charge in problem.peak_charges]
@@ -202,6 +181,7 @@ class Program:
             ("y", self.slots),
             ("P", len(self.peaks)),
             ("o", self.over_slots.shape[0]),
+            *self.loads.widths.items(),
         ):
             self.offset[name] = position
             setattr(self, f"_{name}", slice(position, position + width))
@@ -212,6 +192,11 @@ class Program:
         """The columns of one kind."""
         found: slice = getattr(self, f"_{name}")
         return found
+
+    @property
+    def whole(self) -> Integers:
+        """The columns that must be whole numbers."""
+        return self.at("z", np.arange(self.width_of("z")))
 
     @cached_property
     def import_names(self) -> tuple[tuple[str, ...], Integers]:
@@ -259,6 +244,8 @@ class Program:
         cost[self.part("y")] = -worth.export_prices(problem) * h
         cost[self.part("P")] = [charge.eur_per_kw for charge, _ in self.peaks]
         cost[self.part("o")] = worth.overload_value(problem) * h[self.over_slots]
+        for name, values_of_loads in self.loads.costs.items():
+            cost[self.part(name)] = values_of_loads
         return cost
 
     @cached_property
@@ -267,14 +254,20 @@ class Program:
         cost = np.zeros(self.width)
         values = worth.goal_values(self.problem)
         least = float(values[values > 0].min(initial=np.inf))
-        relative = values / least if np.isfinite(least) else values
+        least = least if np.isfinite(least) else 1.0
+        relative = values / least
         cost[self.part("u")] = relative
         hurried = self.fast[self.session]
         per_slot = 0.25 / max(self.slots, 1)
         share = self.efficiency[self.session[hurried]] * relative[self.session[hurried]]
         cost[self.part("p")][hurried] = per_slot * self.age[hurried] * self.hours[self.slot[hurried]] * share
-        dear = worth.OVERLOAD_RATIO * max(float(relative.max(initial=0.0)), 1.0)
+        dearest = max(
+            float(relative.max(initial=0.0)), float(worth.load_kwh_values(self.problem).max(initial=0)) / least
+        )
+        dear = worth.OVERLOAD_RATIO * max(dearest, 1.0)
         cost[self.part("o")] = dear * self.hours[self.over_slots]
+        for name, broken in self.loads.softness(worth.load_values(self.problem) / least).items():
+            cost[self.part(name)] = broken
         return cost
 
     # What each may be at least and at most
@@ -290,6 +283,8 @@ class Program:
         upper[self.part("x")] = np.maximum(self.import_max_kw, 0)
         upper[self.part("y")] = self.export_kw
         upper[self.part("o")] = self.excess_kw[self.over_slots]
+        for name, (least, most) in self.loads.bounds.items():
+            lower[self.part(name)], upper[self.part(name)] = least, most
         return lower, upper
 
     def _battery_bounds(self, lower: Series, upper: Series) -> None:
@@ -340,11 +335,17 @@ class Program:
             energy_goals(self),
             power_balance(self),
             battery_store(self),
+            load_rows.block_runs(self),
+            load_rows.block_power(self),
+            load_rows.store_warmth(self),
+            load_rows.on_or_off(self),
             import_limit(self),
             *(peak_charge(self, number) for number in range(len(self.peaks))),
             circuit_limits(self),
             station_groups(self),
             surplus_only(self),
+            load_rows.comfort_band(self),
+            load_rows.switch_rules(self),
         )
         return tuple(rows for rows in found if rows is not None and rows.count)
 
@@ -378,13 +379,15 @@ def energy_goals(program: Program) -> Rows:
 
 
 def power_balance(program: Program) -> Rows:
-    """Cars, battery, building, PV and the connection add up to nothing in every slot."""
+    """Cars, battery, loads, building, PV and the connection add up to nothing in every slot."""
     t = program.t
+    every_load = np.arange(program.width_of("q"))
     parts = [
         (program.slot, program.at("p", np.arange(program.slot.shape[0])), 1.0),
         (program.curtail_slots, program.at("w", np.arange(program.curtail_slots.shape[0])), 1.0),
         (t, program.at("x", t), -1.0),
         (t, program.at("y", t), 1.0),
+        (every_load % program.slots, program.at("q", every_load), 1.0),
     ]
     if program.problem.battery is not None:
         parts += [(t, program.at("c", t), 1.0), (t, program.at("d", t), -1.0)]
@@ -454,12 +457,13 @@ def circuit_limits(program: Program) -> Rows | None:
             weight = program.weight[program.session, k]
             cells = np.flatnonzero((found >= 0) & (weight > 0))
             parts.append((found[cells], program.at("p", cells), weight[cells]))
+            parts.append(load_rows.through_circuits(program, level, int(k), number))
     rhs = program.room[node, kind, slot]
     relieved = program.on_battery_path[node]
     if program.problem.battery is not None and relieved.any():
         rows = np.flatnonzero(relieved)
         parts += [(rows, program.at("c", slot[rows]), 1.0), (rows, program.at("d", slot[rows]), -1.0)]
-    # A row that the building alone overloads: cars and battery may not add to it.
+    # A row that the building alone overloads: cars, loads and battery may not add to it.
     rhs = np.maximum(rhs, 0.0)
     row, column, value = stack(*parts)
     if (node == 0).any() and program.curtail_slots.size:

@@ -6,7 +6,7 @@ that one scale serves watts and amps: a three-phase car weighs 1 on every phase,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,8 +96,13 @@ def export_limit_kw(problem: PlanProblem) -> Series:
 
 def weights(problem: PlanProblem) -> Series:
     """How much of each kind one kW of a session takes: axes session, kind."""
-    uses = np.array([s.phases for s in problem.sessions], dtype=np.float64).reshape(-1, 3)
-    out = np.ones((len(problem.sessions), KINDS))
+    return phase_weights([s.phases for s in problem.sessions])
+
+
+def phase_weights(phases: Sequence[tuple[bool, bool, bool]]) -> Series:
+    """How much of each kind one kW takes that is spread evenly over these phases: axes consumer, kind."""
+    uses = np.array(phases, dtype=np.float64).reshape(-1, 3)
+    out = np.ones((len(phases), KINDS))
     out[:, L1:] = 3 * uses / np.maximum(uses.sum(axis=1, keepdims=True), 1)
     return out
 

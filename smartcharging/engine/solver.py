@@ -85,19 +85,37 @@ def minimise_either_or(
         shape=(2 * count, width + count),
     )
     matrix = sp.vstack([sp.hstack([program.matrix, sp.csr_matrix((program.matrix.shape[0], count))]), either]).tocsr()
-    top = np.concatenate([program.rhs, np.zeros(count), program.upper[second]])
-    bottom = np.full(top.shape, -np.inf)
+    widened = LinearProgram(
+        np.concatenate([program.cost, np.zeros(count)]),
+        matrix,
+        np.concatenate([program.rhs, np.zeros(count), program.upper[second]]),
+        program.equalities,
+        np.concatenate([program.lower, np.zeros(count)]),
+        np.concatenate([program.upper, np.ones(count)]),
+    )
+    values, bound = minimise_whole(widened, width + each, time_limit_s, relative_gap)
+    return values[:width], bound
+
+
+def minimise_whole(
+    program: LinearProgram, whole: NDArray[np.int64], time_limit_s: float, relative_gap: float = 1e-4
+) -> tuple[Series, float]:
+    """The same with these columns in whole numbers.
+
+    Returns values and a proven lower bound. Raises `NoSolution` when none is found in time.
+    """
+    integrality = np.zeros(program.cost.shape[0], dtype=np.int64)
+    integrality[whole] = 1
+    bottom = np.full(program.rhs.shape, -np.inf)
     bottom[: program.equalities] = program.rhs[: program.equalities]
     answer = milp(
-        np.concatenate([program.cost, np.zeros(count)]),
-        integrality=np.concatenate([np.zeros(width), np.ones(count)]),
-        bounds=Bounds(
-            np.concatenate([program.lower, np.zeros(count)]), np.concatenate([program.upper, np.ones(count)])
-        ),
-        constraints=LinearConstraint(matrix, bottom, top),
+        program.cost,
+        integrality=integrality,
+        bounds=Bounds(program.lower, program.upper),
+        constraints=LinearConstraint(program.matrix, bottom, program.rhs),
         options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": relative_gap},
     )
     if answer.x is None:
         raise NoSolution(str(answer.message))
     bound = answer.mip_dual_bound if answer.mip_dual_bound is not None else -np.inf
-    return answer.x[:width], float(bound)
+    return answer.x, float(bound)

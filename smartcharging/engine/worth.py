@@ -8,8 +8,11 @@ three-phase car per kilowatt-hour), which makes them lexicographic in practice w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from smartcharging.engine.loads import Load, ShiftableBlock, ThermalStore
 from smartcharging.engine.problem import PlanProblem, Series
 from smartcharging.engine.snapshot import Mode
 
@@ -51,9 +54,69 @@ def goal_values(problem: PlanProblem) -> Series:
     )
 
 
+def load_values(problem: PlanProblem) -> Series:
+    """EUR per broken promise of each load: per run of a block, per K·h of a store outside its band, per hour that a
+    switchable load is off against its rules. By default as much as a goal of the lowest class for the energy that it
+    would take (for a store: to be a kelvin nearer in every slot), so that no price is worth it.
+    """
+    base = 2 * dearest_kwh(problem)
+    hours = problem.hours
+    return np.array([_load_value(load, base, hours) for load in problem.loads], dtype=np.float64)
+
+
+def _load_value(load: Load, base: float, hours: Series) -> float:
+    if isinstance(load, ShiftableBlock):
+        energy_kwh = sum(load.profile_w) * load.step_s / 3600 / 1000
+        return base * energy_kwh if load.value_eur is None else load.value_eur
+    if isinstance(load, ThermalStore):
+        kwh_per_k = load.capacity_wh_per_k / 1000 / float(np.min(load.efficiency))
+        return (
+            base * kwh_per_k / float(hours.min(initial=1.0))
+            if load.value_eur_per_k_h is None
+            else load.value_eur_per_k_h
+        )
+    hour_eur = (base + load.eur_per_kwh) * float(np.max(load.expected_w)) / 1000
+    return hour_eur if load.value_eur_per_h is None else load.value_eur_per_h
+
+
+def with_load_values(problem: PlanProblem) -> tuple[Load, ...]:
+    """The loads with what their promises are worth in this problem, so that they are worth the same in another."""
+    valued: list[Load] = []
+    for load, value in zip(problem.loads, load_values(problem).tolist(), strict=True):
+        if isinstance(load, ShiftableBlock):
+            valued.append(replace(load, value_eur=value))
+        elif isinstance(load, ThermalStore):
+            valued.append(replace(load, value_eur_per_k_h=value))
+        else:
+            valued.append(replace(load, value_eur_per_h=value))
+    return tuple(valued)
+
+
+def load_kwh_values(problem: PlanProblem) -> Series:
+    """EUR that a kWh for each load can be worth at most, by the promises it keeps."""
+    hours = problem.hours
+    return np.array(
+        [
+            value / max(_kwh_per_promise(load, hours), 1e-9)
+            for load, value in zip(problem.loads, load_values(problem), strict=True)
+        ],
+        dtype=np.float64,
+    )
+
+
+def _kwh_per_promise(load: Load, hours: Series) -> float:
+    """The least energy that keeps one more unit of a promise."""
+    if isinstance(load, ShiftableBlock):
+        return sum(load.profile_w) * load.step_s / 3600 / 1000
+    if isinstance(load, ThermalStore):  # without losses a kWh helps to the end
+        return load.capacity_wh_per_k / 1000 / float(np.max(load.efficiency)) / max(float(hours.sum()), 1e-9)
+    return float(np.max(load.expected_w)) / 1000
+
+
 def overload_value(problem: PlanProblem) -> float:
-    """EUR per kWh that the site stays above its limit by the building alone: worth more than any goal."""
-    return OVERLOAD_RATIO * max(float(goal_values(problem).max(initial=0.0)), dearest_kwh(problem))
+    """EUR per kWh that the site stays above its limit by the building alone: worth more than any promise."""
+    goals, loads = float(goal_values(problem).max(initial=0.0)), float(load_kwh_values(problem).max(initial=0.0))
+    return OVERLOAD_RATIO * max(goals, loads, dearest_kwh(problem))
 
 
 def export_prices(problem: PlanProblem) -> Series:
