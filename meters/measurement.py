@@ -48,6 +48,7 @@ class Measurement:
     energy_export_wh: float | None = None
     soc: float | None = None
     energy_capacity_wh: float | None = None
+    temperature_c: float | None = None  # of what a load heats or cools
     offered_a: float | None = None  # what an EVSE says it offers to the car
     demand_w: float | None = None  # a digital meter's running mean of this clock quarter, import
     month_peak_w: float | None = None  # … and its highest quarter of this month

@@ -117,7 +117,10 @@ class Device(models.Model):
         _("options"),
         default=dict,
         blank=True,
-        help_text=_("by kind: peak_w (pv), capacity_wh, max_charge_w, max_discharge_w, min_soc, max_soc (battery)"),
+        help_text=_(
+            "by kind: peak_w (pv); capacity_wh, max_charge_w, max_discharge_w, min_soc, max_soc (battery); "
+            "load and what belongs to it, as in the site file (load)"
+        ),
     )
     enabled = models.BooleanField(_("enabled"), default=True)
     last_error = models.CharField(_("last error"), max_length=255, blank=True)

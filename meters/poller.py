@@ -193,7 +193,13 @@ class DeviceTask:
             await self._write(device, step)
 
     def _clamped(self, wanted: setpoints.Setpoint | None) -> setpoints.Setpoint | None:
-        if wanted is None or wanted.power_w is None or self.settings.kind != Device.Kind.BATTERY:
+        if wanted is None or wanted.power_w is None:
+            return wanted
+        if self.settings.kind == Device.Kind.LOAD:
+            most_w = self.settings.number("max_w")
+            power_w = max(0.0, wanted.power_w if most_w is None else min(wanted.power_w, most_w))
+            return setpoints.Setpoint(power_w, wanted.on, wanted.until)
+        if self.settings.kind != Device.Kind.BATTERY:
             return wanted
         bounds = setpoints.Bounds(
             *(self.settings.number(o) for o in ("max_charge_w", "max_discharge_w", "min_soc", "max_soc"))

@@ -1,4 +1,4 @@
-"""Act on the engine's answer: wanted limits for the stations, set-points for batteries, and the trail of both.
+"""Act on the engine's answer: wanted limits for the stations, set-points for batteries and loads, and the trail of it.
 
 Everything here is a desired state with a lease. A want that is unchanged is put again well before its lease ends, and
 not more often: the gateway renews the station's profile by itself while the want stands. When nobody renews it, the
@@ -17,7 +17,7 @@ from django.db import transaction
 from csms import bus
 from meters import setpoints
 from meters.models import Device
-from smartcharging import remember
+from smartcharging import remember, steering
 from smartcharging.engine.snapshot import Allocation, Share
 from smartcharging.gather import Place, View
 from smartcharging.models import AllocationRecord, GridCommand
@@ -44,6 +44,7 @@ def apply(view: View, allocation: Allocation) -> None:
         memories[place.evse.pk] = memory
     bus.put_wants(sorted(wants, key=lambda w: not w.urgent))
     _set_batteries(view, allocation)
+    steering.steer(view, allocation)
     remember.keep(view.site.pk, memories)
     remember.keep_carried(view.site.pk, allocation.carried)
     with transaction.atomic():

@@ -571,6 +571,13 @@ def planned_now(plan: Plan | None, series: str, now: datetime) -> float | None:
     return _at(plan.result.get(series), slot_index(plan, now))
 
 
+def planned_load_w(plan: Plan | None, device_pk: int, now: datetime) -> float | None:
+    """What the plan gives a controllable load now. One that the plan does not know is left to itself."""
+    if plan is None:
+        return None
+    return _at(plan.result.get("load_w", {}).get(str(device_pk)), slot_index(plan, now))
+
+
 def planned_w_of(place: Place, plan: Plan | None, now: datetime) -> float | None:
     """What the plan gives this very car now. A car that came after the plan was made is not in it."""
     if plan is None or place.transaction is None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from meters.history import SLOT, slot_of
 from meters.models import Site
-from smartcharging import forecasts, habits
+from smartcharging import forecasts, habits, load_needs
 from smartcharging.engine.forecast.arrivals import still_to_come
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession, Series
@@ -35,6 +35,7 @@ from smartcharging.gather import (
     phases_of,
     priority_of,
 )
+from smartcharging.load_needs import LoadNeeds
 from smartcharging.models import GridCommand, Price, SiteQuarter, Tariff
 from smartcharging.remember import EvseMemory
 
@@ -57,6 +58,7 @@ class Day:
     view: View
     market_eur_per_mwh: Series
     labels: dict[str, Place]  # by session label; cars that are only expected have none
+    loads: LoadNeeds
 
 
 def problem(site: Site, now: datetime) -> PlanProblem:
@@ -76,13 +78,14 @@ def day(site: Site, now: datetime) -> Day:
     present = tuple(_session(p, start, slots, now) for p in cars)
     free = [_free(p, start, slots, now) for p in view.places if p.evse.available]
     coming = still_to_come(habits.of_site(site, now), start, slots, site.tz, [p for p in free if p.first_slot < slots])
+    loads = load_needs.needs(view, start, slots)
     return Day(
         problem=PlanProblem(
             start=start,
             slot_s=SLOT_S,
             grid=view.snapshot.grid,
             sessions=(*present, *coming),
-            building_w=building_w,
+            building_w=building_w + loads.others_w,
             pv_w=pv_w,
             import_eur_per_kwh=price.import_eur_per_kwh,
             export_eur_per_kwh=price.export_eur_per_kwh,
@@ -90,10 +93,12 @@ def day(site: Site, now: datetime) -> Day:
             **peaks(site, view, start, slots),
             import_limit_w=_limits(commands, "import_limit_w", start, slots),
             export_limit_w=_limits(commands, "export_limit_w", start, slots),
+            loads=loads.loads,
         ),
         view=view,
         market_eur_per_mwh=price.market_eur_per_mwh,
         labels={s.label: p for s, p in zip(present, cars, strict=True)},
+        loads=loads,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,7 +37,7 @@ def make_plan(site: Site, trigger: str, now: datetime) -> Plan:
     goals.attach_waiting(site, now)
     today = day(site, now)
     result = solve(today.problem, clock=time.perf_counter)
-    for note in result.notes:
+    for note in (*today.loads.notes, *result.notes):
         log.info("plan of site %s: %s", site.pk, note)
     with transaction.atomic():
         plan = Plan.objects.create(
@@ -92,13 +93,17 @@ def _stored(today: Day, result: PlanResult) -> dict[str, Any]:
         "battery_w": _watts(result.battery_w),
         "grid_w": _watts(result.grid_w),
         "pv_w": _watts(result.pv_w),
-        "building_w": _watts(problem.building_w),
+        "building_w": _watts(problem.building_w - today.loads.others_w),
+        "others_w": _watts(today.loads.others_w),
+        "load_w": {key: _watts(series) for key, series in result.load_w.items()},
+        "temperature_c": {key: [round(float(c), 1) for c in course] for key, course in result.temperature_c.items()},
+        "load_short": [asdict(short) for short in result.load_short],
         "price": [round(float(v), 2) for v in today.market_eur_per_mwh],
         "peak_w": _number(result.peak_w),
         "shortfalls": _shortfalls(today, result),
         "binding": list(result.binding)[:50],
         "cost_eur": _number(result.cost_eur),
-        "notes": list(result.notes)[:20],
+        "notes": [*today.loads.notes, *result.notes][:20],
     }
 
 

@@ -16,6 +16,7 @@ from datetime import time
 from typing import Any, TypeVar
 
 from meters.devices import connect, maps
+from smartcharging import site_loads
 from smartcharging.engine.grid import Circuit, Grid, GridError
 from smartcharging.tables import PHASE_NAMES, PerPhaseLimit, Problem, Table, shown, suggest
 
@@ -92,7 +93,7 @@ class DeviceTable:
     invert: bool = False
     poll_s: float = 1.0
     max_age_s: float = 5.0
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +341,6 @@ _OPTIONS: dict[str, dict[str, tuple[float, float, str]]] = {
         "efficiency": (0.5, 1, ""),
         "wear_eur_per_kwh": (0, 5, "EUR/kWh"),
     },
-    "load": {"max_w": (0, _HIGH_W, "W")},
 }
 _NEEDED = {"battery": ("capacity_kwh", "max_charge_w", "max_discharge_w")}
 
@@ -367,9 +367,9 @@ def _device(t: Table, circuits: list[str]) -> DeviceTable:
     return device
 
 
-def _options(t: Table, kind: str) -> dict[str, float]:
+def _options(t: Table, kind: str) -> dict[str, Any]:
     mine = _OPTIONS.get(kind, {})
-    options: dict[str, float] = {}
+    options: dict[str, Any] = site_loads.read(t) if kind == "load" else {}
     for name, (low, high, unit) in mine.items():
         value = t.number(name, low, high, unit=unit, required=name in _NEEDED.get(kind, ()))
         if value is not None:

@@ -220,6 +220,10 @@ class Table:
             return value
         return None
 
+    def known(self, field: str) -> None:
+        """This key has been told of already."""
+        self._asked.add(field)
+
     def finish(self) -> None:
         """Refuse the keys nobody asked for: a misspelt limit must never be a limit that is silently missing."""
         for key in self.values.keys() - self._asked:

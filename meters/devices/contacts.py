@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from meters.devices.errors import AnswerNotValid, DeviceError
 from meters.devices.meter import ModbusDevice
 from meters.devices.registers import Value
-from meters.measurement import Measurement
+from meters.measurement import Measurement, Quality
 
 
 class ContactDevice(ModbusDevice):
@@ -60,12 +60,20 @@ class GridContacts(ContactDevice):
 
 
 class RelaySwitch(ContactDevice):
-    """Keeps `Switch` and `Meter`: the load's relay, read back from the module."""
+    """Keeps `Switch` and `Meter`: the load's relay, read back from the module.
+
+    With the option `power_w` the load is taken to draw that while its relay is made: an estimate.
+    """
 
     async def read(self) -> Measurement:
         at = self._now()
         on = self._bit(await self.values(), f"output_{self._number('output')}")
-        return Measurement(at=at, state="on" if on else "off")
+        power_w = self.settings.number("power_w")
+        if power_w is None:
+            return Measurement(at=at, state="on" if on else "off")
+        return Measurement(
+            at=at, state="on" if on else "off", power_w=power_w if on else 0.0, quality=Quality.ESTIMATED
+        )
 
     async def set(self, on: bool) -> None:
         number = self._number("output")

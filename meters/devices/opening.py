@@ -29,7 +29,18 @@ def check(settings: DeviceSettings) -> None:
         raise SettingsError(f"{settings.name}: {error}") from error
 
 
-_OPTIONS = ("peak_w", "capacity_wh", "max_charge_w", "max_discharge_w", "min_soc", "max_soc", "max_a", "frozen_s")
+_OPTIONS = (
+    "peak_w",
+    "capacity_wh",
+    "max_charge_w",
+    "max_discharge_w",
+    "min_soc",
+    "max_soc",
+    "max_a",
+    "frozen_s",
+    "max_w",
+    "power_w",
+)
 
 
 def _check_options(settings: DeviceSettings) -> None:
@@ -65,7 +76,7 @@ def open_device(settings: DeviceSettings, lines: Lines, now: Now = utc_now) -> A
                 f"{settings.name}: kind: {map_.title} has contacts; use it for alarm, grid_unit or load"
             )
         return contact(settings, connect, lines, map_, door, now)
-    if map_.commands is not None and settings.kind == "battery":
+    if map_.commands is not None and settings.kind in ("battery", "load"):
         return CommandBattery(settings, connect, lines, map_, door, now)
     return ModbusDevice(settings, connect, lines, map_, door, now)
 

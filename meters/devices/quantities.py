@@ -2,8 +2,8 @@
 
 Pure. Names in register maps: `voltage_1..3`, `current_1..3`, `power_1..3`, `power`, `power_import`/`power_export`
 (two unsigned registers), `reactive_1..3`, `reactive`, `apparent_1..3`, `apparent`, `power_factor`, `frequency`,
-`energy_import`, `energy_export` (also `_t1`, `_t2` per tariff), `soc`, `capacity`, `state`;
-all in V, A, W, var, VA, Hz, Wh.
+`energy_import`, `energy_export` (also `_t1`, `_t2` per tariff), `soc`, `capacity`, `temperature`, `state`;
+all in V, A, W, var, VA, Hz, Wh, °C.
 
 This is the door where signs are turned (load-positive), where the wiring of the device is undone, and where what
 cannot be true is found out.
@@ -113,6 +113,7 @@ def assemble(values: Mapping[str, Value], at: datetime, door: Door) -> Measureme
         energy_export_wh=energy_out,
         soc=number.get("soc"),
         energy_capacity_wh=number.get("capacity"),
+        temperature_c=number.get("temperature"),
         state=None if state is None else str(state),
     )
 

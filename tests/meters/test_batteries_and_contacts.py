@@ -8,6 +8,7 @@ from meters.devices.errors import AnswerNotValid, DeviceError, SettingsError
 from meters.devices.modbus import Lines
 from meters.devices.opening import check, open_device
 from meters.devices.protocols import Alarm, Battery, GridUnit, Switch
+from meters.measurement import Quality
 from tests.meters.servers import serving, settings
 
 
@@ -131,6 +132,31 @@ async def test_a_load_behind_a_relay_is_switched_and_read_back():
         assert (await load.read()).state == "off"
         await load.release()
         assert (await load.read()).state == "on"
+
+
+async def test_a_load_behind_a_relay_is_taken_to_draw_what_it_is_known_to():
+    async with contacts_serving() as server:
+        load = opened(server, "moxa_e1214", "load", options={"output": 3, "power_w": 2000})
+
+        await load.set(True)
+        on = await load.read()
+        await load.set(False)
+        off = await load.read()
+
+        assert (on.power_w, on.quality, off.power_w) == (2000, Quality.ESTIMATED, 0)
+
+
+async def test_a_heating_rod_gives_its_temperature_and_takes_a_power():
+    async with serving({1000: 1200, 1001: 553}) as server:
+        rod = opened(server, "mypv_elwa_2", "load")
+
+        measured = await rod.read()
+        await rod.set_power(2500, 60)
+        await rod.release()
+
+        assert (measured.power_w, measured.temperature_c) == (1200, pytest.approx(55.3))
+        assert rod.lease_s == 60
+        assert server.writes == [(1000, [2500]), (1000, [0])]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from csms.models import IdToken, MeterSample
 from meters import live
 from meters.measurement import Measurement
 from meters.models import Device
-from smartcharging.models import AllocationRecord, GridCommand, Price, UserProfile
+from smartcharging.models import AllocationRecord, GridCommand, Plan, Price, UserProfile
 from tests.people import calling
 from tests.webapp import campus as scenery
 
@@ -72,6 +72,20 @@ def test_the_plan_names_its_evses(office, operator):
     (planned,) = plan["evses"]
     assert (planned["station"], planned["number"], len(planned["power_w"])) == ("CS-001", 1, 96)
     assert len(plan["grid_w"]) == len(plan["price_eur_per_mwh"]) == 96
+
+
+def test_the_plan_names_its_loads_with_their_course_and_what_they_fall_short_of(office, operator):
+    boiler = office.site.devices.create(name="boiler", kind="load")
+    plan = Plan.objects.get(site=office.site)
+    short = {"key": str(boiler.pk), "name": "boiler", "amount": 2.5, "unit": "K·h", "reason": "time"}
+    key = str(boiler.pk)
+    plan.result |= {"load_w": {key: [2000.0] * 96}, "temperature_c": {key: [48.0] * 96}, "load_short": [short]}
+    plan.save()
+
+    (load,) = operator.get(f"/api/v1/sites/{office.site.pk}/plan/").json()["loads"]
+
+    assert (load["id"], load["name"], load["power_w"][0], load["temperature_c"][0]) == (boiler.pk, "boiler", 2000, 48)
+    assert (load["short"]["amount"], load["short"]["reason"]) == (2.5, "time")
 
 
 def test_a_report_has_energy_money_and_who_charged(office, operator):

@@ -16,6 +16,7 @@ from django.utils import timezone
 from csms.models import ChargingStation, IdToken, MeterSample
 from meters import live
 from meters.models import SiteRole
+from smartcharging.models import Plan
 from tests.webapp import campus as world
 from webapp.dashboard import charts, words
 from webapp.dashboard.reports import read_range
@@ -238,7 +239,7 @@ def test_the_day_has_a_value_for_each_of_its_quarters(client):
 
     assert len(day["t"]) == len(day["price"]) == len(day["measured"]["grid"]) == len(day["plan"]["grid"])
     assert day["t"][1] - day["t"][0] == 900
-    assert day["has"] == {"measured": True, "plan": True, "price": True}
+    assert day["has"] == {"measured": True, "plan": True, "price": True, "loads": False}
     assert any(v is not None and v >= 0 for v in day["measured"]["pv"])  # shown as production
     assert all(v is None for t, v in zip(day["t"], day["plan"]["grid"], strict=True) if t < day["now"] - 900)
 
@@ -260,8 +261,22 @@ def test_cars_are_the_mean_of_their_meter_values_and_unknown_without_them():
 
 def test_a_site_without_anything_has_an_empty_day():
     day = charts.day(world.bare_site())
-    assert day["has"] == {"measured": False, "plan": False, "price": False}
+    assert day["has"] == {"measured": False, "plan": False, "price": False, "loads": False}
     assert len(day["t"]) >= 92
+
+
+def test_planned_loads_are_shown_together_with_those_left_to_themselves():
+    campus = world.campus()
+    now = timezone.now()
+    world.plan(campus, now)
+    plan = Plan.objects.get(site=campus.site)
+    plan.result |= {"load_w": {"1": [2_000.0] * 96, "2": [500.0] * 96}, "others_w": [100.0] * 96}
+    plan.save()
+
+    day = charts.day(campus.site, now)
+
+    assert day["has"]["loads"]
+    assert {v for t, v in zip(day["t"], day["plan"]["loads"], strict=True) if t > day["now"]} >= {2_600.0}
 
 
 # -- the report

@@ -25,7 +25,7 @@ from rest_framework.response import Response
 
 from csms.models import EVSE
 from meters.live import connection
-from meters.models import Site
+from meters.models import Device, Site
 from smartcharging.engine.allocate import allocate
 from smartcharging.gather import SiteNotReady, look
 from smartcharging.models import ChargingGoal, Plan
@@ -127,6 +127,22 @@ class PlannedEVSESerializer(serializers.Serializer[Any]):
     power_w = serializers.ListField(child=serializers.FloatField(allow_null=True))
 
 
+class LoadShortSerializer(serializers.Serializer[Any]):
+    amount = serializers.FloatField()
+    unit = serializers.CharField(help_text=_("runs, K·h outside its band, or h off against its rules"))
+    reason = serializers.CharField()
+
+
+class PlannedLoadSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField(help_text=_("key of the device"))
+    name = serializers.CharField(allow_null=True)
+    power_w = serializers.ListField(child=serializers.FloatField(allow_null=True))
+    temperature_c = serializers.ListField(
+        child=serializers.FloatField(), allow_null=True, help_text=_("at the end of each slot")
+    )
+    short = LoadShortSerializer(allow_null=True)
+
+
 class ShortfallSerializer(serializers.Serializer[Any]):
     goal = serializers.IntegerField()
     external_id = serializers.CharField(allow_blank=True)
@@ -144,6 +160,7 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
     valid = serializers.SerializerMethodField()
     evses = serializers.SerializerMethodField()
     battery_w = _Series(source="result.battery_w", default=list)
+    loads = serializers.SerializerMethodField()
     grid_w = _Series(source="result.grid_w", default=list)
     pv_w = _Series(source="result.pv_w", default=list)
     building_w = _Series(source="result.building_w", default=list)
@@ -166,6 +183,7 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
             "gap",
             "solve_s",
             "evses",
+            "loads",
             "battery_w",
             "grid_w",
             "pv_w",
@@ -189,6 +207,23 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
             station, number = (evse.station.identity, evse.number) if evse else (None, None)
             shown.append({"id": int(key), "station": station, "number": number, "power_w": power_w})
         return shown
+
+    @extend_schema_field(PlannedLoadSerializer(many=True))
+    def get_loads(self, plan: Plan) -> list[dict[str, Any]]:
+        series = plan.result.get("load_w") or {}
+        courses = plan.result.get("temperature_c") or {}
+        names = dict(Device.objects.filter(pk__in=_whole(series)).values_list("pk", "name"))
+        short = {what.get("key"): what for what in plan.result.get("load_short") or []}
+        return [
+            {
+                "id": int(key),
+                "name": names.get(int(key)),
+                "power_w": power_w,
+                "temperature_c": courses.get(key),
+                "short": short.get(key),
+            }
+            for key, power_w in series.items()
+        ]
 
     @extend_schema_field(ShortfallSerializer(many=True))
     def get_shortfalls(self, plan: Plan) -> list[dict[str, Any]]:

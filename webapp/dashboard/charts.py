@@ -20,7 +20,7 @@ from smartcharging.models import Circuit, Plan, Price
 from smartcharging.report import SLOT, day_start
 
 AHEAD = timedelta(hours=12)
-SERIES = ("grid", "pv", "battery", "charging", "building")
+SERIES = ("grid", "pv", "battery", "charging", "loads", "building")
 Values = dict[str, dict[datetime, float]]
 
 
@@ -57,6 +57,7 @@ def day(site: Site, now: datetime | None = None) -> dict[str, Any]:
             "measured": any(measured.values()),
             "plan": any(planned.values()),
             "price": bool(prices),
+            "loads": bool(measured["loads"] or planned["loads"]),
         },
     }
 
@@ -95,6 +96,7 @@ def _measured(site: Site, begins: datetime, until: datetime) -> Values:
         "pv": {at: -w for at, w in sums["pv"].items()},
         "battery": dict(sums["battery"]),
         "charging": charging,
+        "loads": dict(sums["load"]),
         "building": building,
     }
 
@@ -135,12 +137,16 @@ def _planned(site: Site, now: datetime) -> Values:
         return empty
     result: Mapping[str, Any] = plan.result
     cars = [v for v in (result.get("evse") or {}).values() if isinstance(v, list)]
+    loads = [v for v in (result.get("load_w") or {}).values() if isinstance(v, list)]
+    if loads and isinstance(result.get("others_w"), list):
+        loads.append(result["others_w"])
     lists: dict[str, list[Any]] = {
         "grid": result.get("grid_w") or [],
         "pv": [None if w is None else -w for w in result.get("pv_w") or []],
         "battery": result.get("battery_w") or [],
         "building": result.get("building_w") or [],
         "charging": [sum(w or 0.0 for w in slot) for slot in zip(*cars, strict=False)],
+        "loads": [sum(w or 0.0 for w in slot) for slot in zip(*loads, strict=False)],
     }
     since = _floor(now)
     for name, values in lists.items():

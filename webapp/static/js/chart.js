@@ -5,7 +5,7 @@
   const place = document.getElementById("chart");
   const board = document.getElementById("board");
   if (!place || !board) return;
-  const NAMES = ["grid", "pv", "battery", "charging", "building"];
+  const NAMES = ["grid", "pv", "battery", "charging", "loads", "building"];
   const EVERY_MS = 60000;
   const PRICE_PX = 104;
   const AXIS_PX = 46;
@@ -109,6 +109,7 @@
     for (const chart of charts) chart.destroy();
     charts = [];
     place.replaceChildren();
+    document.querySelector("#legend [data-series=loads]").closest("li").hidden = !day.has.loads;
     const note = document.getElementById("chart-note");
     if (!day.has.measured && !day.has.plan) {
       say(place.dataset.empty);
