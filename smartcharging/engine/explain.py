@@ -214,7 +214,7 @@ def _expected(facts: Facts, course: Course) -> Iterator[Line]:
     if begins is not None and begins > facts.now and not (facts.power_w or 0.0) > FLOWS_W:
         yield line("begins", starts_at=begins)
     wanted_wh = facts.wish.energy_wh if facts.wish is not None else None
-    if wanted_wh is not None:
+    if wanted_wh is not None and _missing(facts)[0] < LEAST_WH:
         full_at = _full_at(course, facts.now, until, wanted_wh - facts.charged_wh)
         if full_at is not None:
             yield line("full_at", full_at=full_at)

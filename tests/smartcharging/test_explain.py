@@ -174,6 +174,11 @@ PROMISE = [
         ["31.0 kWh of 40.0 kWh will be charged by 17:00."],
     ),
     (
+        "less than was asked is not reached, however fast it went so far",
+        replace(FACTS, charged_wh=20_000),
+        ["31.0 kWh of 40.0 kWh will be charged by 17:00."],
+    ),
+    (
         "all of it, and when",
         replace(FACTS, wish=replace(WISH, energy_wh=20_000, promised_wh=20_000)),
         ["All 20.0 kWh will be charged by 17:00.", "Reached at about 14:22."],  # 13 kWh at 5.5 kW

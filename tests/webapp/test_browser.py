@@ -190,6 +190,21 @@ def test_the_dashboard_follows_a_published_picture(visit):
     assert window.trouble == []
 
 
+def test_what_an_operator_has_opened_stays_open_while_the_page_lives(visit):
+    campus = a_full_site()
+    window = visit(campus.operator, **DESK)
+    page = window.page
+    page.goto(f"/sites/{campus.site.pk}/")
+    page.get_by_text("Why, and what would help").first.click()
+    expect(page.locator("details[open]").get_by_text("27.0 kWh of 32.0 kWh will be charged by")).to_be_visible()
+
+    ChargingGoal.objects.update(promised_wh=26_000)
+    world.publish(campus)
+
+    expect(page.locator("details[open]").get_by_text("26.0 kWh of 32.0 kWh will be charged by")).to_be_visible()
+    assert window.trouble == []
+
+
 def test_unknown_values_are_called_unknown_and_stand_still(visit):
     campus = a_full_site()
     page = visit(campus.operator, **DESK).page
