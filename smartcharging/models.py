@@ -271,8 +271,8 @@ class Plan(models.Model):
     """The day ahead, as planned at one moment. The live layer follows the newest valid one.
 
     `result` holds, per slot from `starts_at`: `evse` {pk: [W]}, `battery_w`, `grid_w`, `pv_w`, `building_w`, `load_w`
-    {device pk: [W]}, `others_w` (loads left to themselves), `price` [EUR/MWh]; and `shortfalls` {goal pk: {"wh", "reason",
-    and what would help: see `engine/remedies.py`}}, `temperature_c` {device pk: [°C]}, `load_short`
+    {device pk: [W]}, `others_w` (loads left to themselves), `price` [EUR/MWh]; and `shortfalls` {goal pk: {"wh",
+    "reason", and what would help: see `engine/remedies.py`}}, `temperature_c` {device pk: [°C]}, `load_short`
     (`engine.problem.LoadShort`).
     """
 
