@@ -9,9 +9,12 @@ Machines are shared and noisy: read the ratios, not the seconds.
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import sys
 import time
+
+from bench import ONE_THREAD
 
 SECTIONS = ("messages", "plan", "live", "latency")
 ASKED_FOR = ("replay",)  # takes minutes: only by its name
@@ -22,6 +25,7 @@ def main() -> None:
     unknown = [word for word in asked if word not in (*SECTIONS, *ASKED_FOR)]
     if unknown:
         sys.exit(f"unknown section {unknown[0]!r}; there are: {', '.join((*SECTIONS, *ASKED_FOR))}")
+    os.environ.update(ONE_THREAD)  # before anything imports numpy
     print(f"Python {platform.python_version()}, {platform.machine()}, {time.strftime('%Y-%m-%d %H:%M')} local time")
     for name in asked:
         print(f"\n## {name}\n", flush=True)

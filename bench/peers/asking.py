@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench import ONE_THREAD
 from bench.peers import Peer
 from bench.peers.instance import Instance
 from smartcharging.engine.judge import Verdict, judge
 from smartcharging.engine.problem import PlanProblem, PlanResult
-
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 
 
 class PeerFailed(Exception):
