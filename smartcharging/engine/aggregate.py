@@ -10,9 +10,12 @@ Pure. Money sees the cars only through their power together in each slot. So the
 3. where a class and those above it fall further short than the program hoped, a minimum cut gives an inequality that
    the program did not know, and it is asked again.
 
-It ends when the bounds meet within the gap that was asked; the last flow is the plan, certified. It needs circuits
-whose cars are balanced over the phases, loads that are not yes-or-no and meet no limit below the grid connection, and
-one charging efficiency; `applies` says so, and the program of `program.py` is exact for everything else.
+Most of what cuts tell is known without a flow (`envelopes.py`), so that one or two flows are enough on most days.
+
+It ends when the bounds meet within the gap that was asked; the best plan is taken, certified. It needs one charging
+efficiency, and loads that are not yes-or-no and meet no limit below the grid connection (`applies`). A flow knows one
+limit for each circuit: of a few cars on one phase among many on three, a plan is made from it by `uneven.py`. The
+program of `program.py` is exact for everything else.
 """
 
 from __future__ import annotations
@@ -33,9 +36,11 @@ from smartcharging.engine.program import Program
 from smartcharging.engine.rooms import KIND_NAMES, KINDS, Integers, ancestors
 from smartcharging.engine.site_power import Classes, Row, SitePower
 from smartcharging.engine.solver import NoSolution, Solution
+from smartcharging.engine.uneven import Uneven
 
 CARS_PER_ROUND = 30
 MOST_ENVELOPES = 40  # questions that are asked without a flow, each time
+ROUNDS_OF_UNEVEN = 3  # where flows have to be repaired, because they load a phase too much: soon or not at all
 MOST_CLASSES = 16
 INWARD = 0.3
 """How far towards the best plan so far a question is moved: cuts found there are deeper (Ben-Ameur and Neto
@@ -81,8 +86,6 @@ def applies(program: Program) -> bool:
         and not program.fast.any()
         and float(np.ptp(program.efficiency)) <= SAME_EFFICIENCY
         and values.shape[0] <= MOST_CLASSES
-        and not program.uneven[1:][below].any()
-        and not program.needed[0].any()
         and not program.on_battery_path[1:][below].any()
         and not program.whole.size
         and not any(program.needed[list(program.problem.grid.path(load.node))].any() for load in problem.loads)
@@ -156,6 +159,7 @@ def solve(program: Program, relative_gap: float, left: Callable[[], float], most
     flow = Flow(Network(program, classes.rank))
     small = SitePower(program, classes)
     envelopes = Envelopes(program, classes)
+    uneven = Uneven(flow.network)
     slack = 2 * flow.network.rounding_kwh / float(program.hours.sum())
     best: Plan | None = None
     lower, silent = -np.inf, 0
@@ -167,13 +171,13 @@ def solve(program: Program, relative_gap: float, left: Callable[[], float], most
             asked = (1 - INWARD) * asked + INWARD * best.values
         flow.offer(small.power(asked) + np.minimum(small.spare(asked, peaks=False), slack))
         news = _news(flow, classes, small, asked)
-        for plan in _plans(flow, small, asked):
+        for plan in _plans(flow, uneven, small, asked):
             if best is None or plan.upper_eur < best.upper_eur:
                 best = plan
             if best.upper_eur - lower <= relative_gap * max(abs(best.upper_eur), 1e-9):
                 return Aggregate(best, flow, small, hoped, lower, rounds)
         silent = 0 if news else silent + 1
-        if left() <= 0 or silent == 2:
+        if left() <= 0 or silent == 2 or (uneven.repairs and rounds == ROUNDS_OF_UNEVEN):
             break
         small.learn(news)
     raise NoSolution(f"the bounds did not meet: {lower:.4f} and {best.upper_eur if best else np.inf:.4f} EUR")
@@ -191,12 +195,15 @@ def _hope(small: SitePower, envelopes: Envelopes, left: Callable[[], float]) -> 
     return hoped
 
 
-def _plans(flow: Flow, small: SitePower, asked: Series) -> Iterator[Plan]:
+def _plans(flow: Flow, uneven: Uneven, small: SitePower, asked: Series) -> Iterator[Plan]:
     """The flow as a plan; and once more with what the site could give besides without a new peak."""
+    power, spare, besides = small.power(asked), small.spare(asked), small.besides_cars(asked)
     for more in (False, True):
         if more:
-            flow.offer(small.power(asked) + small.spare(asked))
+            flow.offer(power + spare)
         served = flow.served()
+        if not uneven.keeps_phases(served, besides):
+            served = uneven.repaired(served, power, spare, besides)
         values = small.with_cars(asked, served)
         if values is not None:
             yield Plan(served, values, small.cost(values))

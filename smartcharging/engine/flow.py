@@ -42,10 +42,12 @@ class Served:
 class Flow:
     """A flow that follows the power that is offered, and in which a dearer class never loses to a cheaper one."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, capacity: Whole | None = None, weight: Series | float = 1.0) -> None:
+        """`weight` is how much flow a car's energy counts for, where that is not once."""
         self.network = network
+        self._unit_kwh = np.broadcast_to(network.unit_kwh / np.asarray(weight), (network.program.count,))
         self.residual = np.zeros(2 * network.tail.shape[0], dtype=np.int32)
-        self.residual[network.forward] = network.capacity
+        self.residual[network.forward] = network.capacity if capacity is None else capacity
 
     def offer(self, site_kw: Series) -> None:
         """The site's power in each slot from now on. Served is as much of it as can be, the dearest class first."""
@@ -108,15 +110,15 @@ class Flow:
     def met_kwh(self) -> Series:
         """What each car has of its need."""
         net = self.network
-        return np.minimum(self.residual[net.backward[net.arcs["session"]]] * net.unit_kwh, net.need_kwh)
+        return np.minimum(self.residual[net.backward[net.arcs["session"]]] * self._unit_kwh, net.need_kwh)
 
     def served(self) -> Served:
         net = self.network
         session, slot = net.program.session, net.program.slot
-        flow_kwh = self.residual[net.backward[net.arcs["session"]]] * net.unit_kwh
+        flow_kwh = self.residual[net.backward[net.arcs["session"]]] * self._unit_kwh
         met = np.minimum(flow_kwh, net.need_kwh)
-        share = (met / np.maximum(flow_kwh, net.unit_kwh))[session] / net.program.hours[slot]
-        cell_kw = self.residual[net.backward[net.arcs["cell"]]] * net.unit_kwh * share
+        unit_kw = (self._unit_kwh * met / np.maximum(flow_kwh, self._unit_kwh))[session] / net.program.hours[slot]
+        cell_kw = self.residual[net.backward[net.arcs["cell"]]] * unit_kw
         return Served(cell_kw, met, np.bincount(slot, cell_kw, minlength=net.program.slots).astype(np.float64))
 
     def cuts(self, rank: int) -> list[Cut]:

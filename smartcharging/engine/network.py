@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from smartcharging.engine import rooms
 from smartcharging.engine.problem import Series
 from smartcharging.engine.program import TOLERANCE_KW, Program
-from smartcharging.engine.rooms import WATTS, Integers
+from smartcharging.engine.rooms import Integers
 
-LARGEST = 2**30  # units in all; the solver counts in 32 bits
+LARGEST = 2**29  # units in all, where a car may count three times; the solver counts in 32 bits
 FINEST_KWH = 1e-7
 SOURCE = 0
 Mask = NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Network:
 
     def _vertices(self) -> None:
         program = self.program
-        needed = program.needed[:, WATTS].copy()
+        needed = program.sum_needed.copy()
         needed[0] = False  # the site itself is the end of every way
         self.circuit, self.circuit_slot = np.nonzero(needed)
         self._first_session = 1 + self.classes
@@ -94,14 +94,30 @@ class Network:
         self.head = np.concatenate(
             [1 + np.arange(self.classes), cars, ends, group_into, circuit_into, np.full(program.slots, self.sink)]
         )
-        room = np.maximum(program.room[self.circuit, WATTS, self.circuit_slot], 0.0)
+        room = np.maximum(program.sum_room[self.circuit, self.circuit_slot], 0.0)
         self._passing_slot = np.concatenate([program.slot, self.group_slot, self.circuit_slot])
-        passes_kw = np.concatenate([program.cell_max_kw, self._group_kw, room])
-        self._passes_kwh = passes_kw * program.hours[self._passing_slot]
-        needs = np.ceil(self.need_kwh / self.unit_kwh - 1e-6).astype(np.int32)  # served() takes off what is too much
+        self._passes_kwh = self._kwh(_own_way_kw(program), room)
+        self._cell_kw = _own_way_kw(program)
+        self._passes_kwh = self._kwh(self._cell_kw, room)
+        self.capacity = self._capacity(self._passes_kwh, np.ones(count))
+
+    def _kwh(self, cell_kw: Series, circuit_kw: Series) -> Series:
+        passes_kw = np.concatenate([cell_kw, self._group_kw, circuit_kw])
+        return np.asarray(passes_kw * self.program.hours[self._passing_slot], dtype=np.float64)
+
+    def _capacity(self, passes_kwh: Series, weight: Series) -> Whole:
+        """Of all arcs, when cells, stations and circuits let this through; nothing is offered yet."""
+        # A need is rounded up: `Flow.served` takes off what is too much.
+        needs = np.ceil(weight * self.need_kwh / self.unit_kwh - 1e-6).astype(np.int32)
         of_class = np.bincount(self.rank, needs, minlength=self.classes).astype(np.int32)
-        unknown = np.zeros(program.slots, dtype=np.int32)
-        self.capacity = np.concatenate([of_class, needs, self.whole(self._passes_kwh), unknown])
+        nothing = np.zeros(self.program.slots, dtype=np.int32)
+        return np.concatenate([of_class, needs, self.whole(passes_kwh), nothing])
+
+    def weighing(self, weight: Series, room_kw: Series) -> Whole:
+        """The capacities where each car counts for so much, and each circuit (circuit, slot) has this room."""
+        cell_kw = self._cell_kw * weight[self.program.session]
+        room = np.maximum(room_kw[self.circuit, self.circuit_slot], 0.0)
+        return self._capacity(self._kwh(cell_kw, room), weight)
 
     def _order(self) -> None:
         """Where each arc, and the way back along it, stands in the solver's matrix."""
@@ -179,6 +195,21 @@ class Network:
         crossing = np.flatnonzero(reached[self.tail[passing]] & ~reached[self.head[passing]])
         slot = self._passing_slot[crossing]
         return np.bincount(slot, self._passes_kwh[crossing], minlength=self.program.slots).astype(np.float64)
+
+
+def _own_way_kw(program: Program) -> Series:
+    """What each cell may take by itself: a car that does not load all phases alike, no more than its own phases let."""
+    most = program.cell_max_kw.copy()
+    cells = np.flatnonzero((program.weight != 1).any(axis=1)[program.session])
+    if cells.size:
+        weight = program.weight[program.session[cells]]
+        for level in rooms.ancestors(program.problem.grid)[:-1]:  # the connection has a battery to help it
+            above = level[program.node[program.session[cells]]]
+            room = np.maximum(program.room[np.maximum(above, 0), :, program.slot[cells]], 0.0)
+            least = np.where(weight > 0, room / np.maximum(weight, 1e-9), np.inf).min(axis=1)
+            inside = (above > 0) & ~program.on_battery_path[above]
+            most[cells] = np.where(inside, np.minimum(most[cells], least), most[cells])
+    return most
 
 
 def _nearest(number: Integers, chain: Integers, node: Integers, slot: Integers) -> Integers:

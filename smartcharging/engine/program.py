@@ -124,6 +124,9 @@ class Program:
         tightest = room.argmin(axis=1)  # circuit, slot → kind
         room[~uneven, WATTS] = room[~uneven].min(axis=1)
         needed = np.zeros((nodes, KINDS, slots), dtype=bool)
+        # Whatever phases they load, cars together have at most the watts, and the mean of the phases.
+        self.sum_room = np.minimum(room[:, WATTS], room[:, L1:].mean(axis=1))
+        self.sum_needed = np.zeros((nodes, slots), dtype=bool)
         more = np.where(self.on_battery_path, charge, 0.0)[:, None, None]
         relief = np.where(self.on_battery_path, discharge, 0.0)[:, None, None]
         for level in levels:  # from the leaves up
@@ -132,11 +135,16 @@ class Program:
                 most = most + self.curtailable_kw
             over = most > room[level] + TOLERANCE_KW
             through = np.minimum(could[level], np.maximum(room[level] + relief[level], 0))
+            sum_room = np.maximum(self.sum_room[level] + relief[level, 0], 0)
+            through[:, WATTS] = np.minimum(through[:, WATTS], sum_room)
+            self.sum_needed[level] = most[:, WATTS] > self.sum_room[level] + TOLERANCE_KW
             # Balanced cars weigh the same on every kind, so the tightest speaks for all.
             balanced = ~uneven[level]
             over[balanced, L1:] = False
             through[balanced, L1:] = through[balanced, :L1]
             needed[level] = over
+            self.sum_needed[level] |= over.any(axis=1)
+            self.sum_needed[level[self.on_battery_path[level]]] = False  # a battery helps there
             could_all = could[level]
             could[level] = through
             if level[0] > 0:

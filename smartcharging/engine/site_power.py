@@ -134,6 +134,15 @@ class SitePower:
         could = np.maximum(self.linear.upper[site.part("p")] - self.power(values), 0.0)
         return np.asarray(np.clip(free, 0.0, could), dtype=np.float64)
 
+    def besides_cars(self, values: Series) -> Series:
+        """What the connection carries in each slot besides the cars and what was known: battery, loads, PV held back."""
+        site, out = self.site, np.zeros(self.site.slots)
+        out[site.curtail_slots] = values[site.part("w")]
+        out += values[site.part("q")].reshape(-1, site.slots).sum(axis=0)
+        if site.problem.battery is not None:
+            out += values[site.part("c")] - values[site.part("d")]
+        return out
+
     def with_cars(self, values: Series, served: Served) -> Series | None:
         """These columns with the cars as they are served, the battery as it is; the grid takes up the difference.
 
@@ -146,9 +155,7 @@ class SitePower:
         out[site.width :] = self.missing(served.met_kwh)
         curtailed = np.zeros(site.slots)
         curtailed[site.curtail_slots] = values[site.part("w")]
-        net = site.background + served.site_kw
-        if site.problem.battery is not None:
-            net = net + values[site.part("c")] - values[site.part("d")]
+        net = site.background + served.site_kw + self.besides_cars(values) - curtailed
         export_kw = linear.upper[site.part("y")]
         wasted = np.where(site.problem.import_eur_per_kwh > 0, np.maximum(net + curtailed, 0.0), 0.0)
         curtailed = np.clip(curtailed - wasted, 0.0, None)
@@ -187,7 +194,7 @@ class SitePower:
 
     def of_the_site(self, solution: Solution, values: Series, objective: float) -> Solution:
         """These columns, and the solution's prices of the site's own rows: without those of the classes."""
-        own = self.site.rows_of("goal", "balance", "store").sum()
+        own = self.linear.equalities - self.classes.stretches
         total = self.linear.matrix.shape[0]
         price = np.concatenate([solution.row_price[:own], solution.row_price[own + self.classes.stretches : total]])
         return replace(solution, values=values, objective=objective, row_price=price)
@@ -221,6 +228,7 @@ def _as_one(program: Program) -> PlanProblem:
         problem,
         sessions=(everyone,),
         battery=battery,
+        loads=tuple(replace(load, node=0) for load in problem.loads),  # no circuit below binds them
         grid=Grid(tuple(replace(c, parent=p) for c, p in zip(circuits, parents, strict=True))),
         node_background_w={i: 1000 * program.rooms.background[n] for i, n in enumerate(kept) if i},
         least_w={} if least is None else {i: 1000 * least[n] for i, n in enumerate(kept)},
