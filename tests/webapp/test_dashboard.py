@@ -252,7 +252,7 @@ def test_cars_are_the_mean_of_their_meter_values_and_unknown_without_them():
             MeterSample.objects.create(evse=evse, at=at + timedelta(minutes=n), power_w=w)
     world.day_of_quarters(campus, hours=1)
 
-    day = charts.day(campus.site)
+    day = charts.day(campus.site, at + timedelta(minutes=14))  # of the day in which those values lie
 
     charging = dict(zip(day["t"], day["measured"]["charging"], strict=True))
     assert charging[int(at.timestamp())] == 5_000
