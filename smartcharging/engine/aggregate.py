@@ -84,6 +84,7 @@ def applies(program: Program) -> bool:
         program.count > 0
         and not program.surplus.any()
         and not program.fast.any()
+        and not program.giving.size
         and float(np.ptp(program.efficiency)) <= SAME_EFFICIENCY
         and values.shape[0] <= MOST_CLASSES
         and not program.on_battery_path[1:][below].any()

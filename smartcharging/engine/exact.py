@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from smartcharging.engine import load_rule, plan_rule
-from smartcharging.engine.answer import BOTH_KW, Answer, spread, what_binds, why_short
+from smartcharging.engine import giving, load_rule, plan_rule
+from smartcharging.engine.answer import BOTH_KW, Answer, Mask, spread, what_binds, why_short
 from smartcharging.engine.problem import Series
 from smartcharging.engine.program import LinearProgram, Program
+from smartcharging.engine.rooms import Integers
 from smartcharging.engine.solver import NoSolution, Solution, minimise, minimise_either_or, minimise_whole
 from smartcharging.engine.warm import minimise_lazily
 
@@ -50,7 +51,9 @@ def exact(program: Program, left: Callable[[], float]) -> Answer:
         reasons = [
             a if fast else b for a, b, fast in zip(why_short(program, hurry), reasons, program.fast, strict=True)
         ]
-    return answer_of(program, program, values[program.part("p")], values, gap, reasons, what_binds(program, solution))
+    return answer_of(
+        program, program, giving.net_kw(program, values), values, gap, reasons, what_binds(program, solution)
+    )
 
 
 def _settle(program: Program, linear: LinearProgram, left: Callable[[], float]) -> Solution:
@@ -95,7 +98,7 @@ def answer_of(
     curtailed[site.curtail_slots] = values[site.part("w")]
     return Answer(
         "optimal" if gap <= EITHER_OR_GAP else "feasible",
-        spread(program, np.where(cell_kw > NOISE_KW, cell_kw, 0.0)),
+        spread(program, np.where(np.abs(cell_kw) > NOISE_KW, cell_kw, 0.0)),
         np.where(np.abs(flow) > NOISE_KW, flow, 0.0),
         gap,
         curtailed_kw=curtailed,
@@ -108,26 +111,53 @@ def answer_of(
 def one_way(
     program: Program, linear: LinearProgram, solution: Solution, time_limit_s: float
 ) -> tuple[Series, float, float]:
-    """The columns with a battery that does one thing at a time, what they cost, and a bound below this `linear`.
+    """The columns with a battery (and cars that give) doing one thing at a time, what they cost, and a bound below
+    this `linear`.
 
     Only negative prices can make it pay to burn energy; then those slots get a yes-or-no.
     """
     values, bound = solution.values, solution.bound
-    problem = program.problem
-    if problem.battery is None:
-        return values, solution.objective, bound
-    both = (values[program.part("c")] > BOTH_KW) & (values[program.part("d")] > BOTH_KW)
+    pairs, both = _ways(program, values)
     if not both.any():
         return values, solution.objective, bound
-    slots = np.flatnonzero(both | (problem.import_eur_per_kwh < 0))
-    pairs = np.column_stack((program.at("c", slots), program.at("d", slots)))
+    burns = program.problem.import_eur_per_kwh < 0
+    slot = np.concatenate((program.t if program.problem.battery else program.t[:0], program.slot[program.giving]))
+    pairs = pairs[both | burns[slot]]
     try:
         values, better = minimise_either_or(linear, pairs, time_limit_s, EITHER_OR_GAP)
         bound = max(bound, better)
     except NoSolution:
         pass  # the net of both is still a plan, only not proven best
-    values = one_direction(program, values)
+    if program.problem.battery is not None:
+        values = one_direction(program, values)
+    values = _one_direction_of_cars(program, values)
     return values, float(linear.cost @ values), bound
+
+
+def _ways(program: Program, values: Series) -> tuple[Integers, Mask]:
+    """Pairs of columns that take and give, and which of them do both: the battery's, then those of cars."""
+    cars = np.arange(program.giving.shape[0])
+    parts = [np.column_stack((program.at("p", program.giving), program.at("g", cars)))]
+    if program.problem.battery is not None:
+        parts.insert(0, np.column_stack((program.at("c", program.t), program.at("d", program.t))))
+    pairs = np.concatenate(parts)
+    both: Mask = np.asarray((values[pairs] > BOTH_KW).all(axis=1))
+    return pairs, both
+
+
+def _one_direction_of_cars(program: Program, values: Series) -> Series:
+    """The same for cars that give."""
+    if not program.giving.size:
+        return values
+    out = values.copy()
+    net = giving.net_kw(program, values)[program.giving]
+    taken, given = out[program.part("p")], out[program.part("g")]
+    less = np.bincount(program.slot[program.giving], taken[program.giving] - given - net, minlength=program.slots)
+    taken[program.giving], given[:] = np.maximum(net, 0), np.maximum(-net, 0)
+    bought = np.minimum(less, out[program.part("x")])
+    out[program.part("x")] -= bought
+    out[program.part("y")] += less - bought
+    return out
 
 
 def gap_between(reached: float, bound: float) -> float:

@@ -64,6 +64,13 @@ class _Cars:
         self.efficiency = np.array([s.efficiency for s in sessions], dtype=np.float64)
         self.energy_wh = np.array([s.energy_wh for s in sessions], dtype=np.float64)
         self.surplus = np.array([s.mode is Mode.SURPLUS for s in sessions], dtype=bool)
+        # What a car that gives has on balance, both ways with their loss; of the others simply what they got.
+        self.efficient_w = np.where(
+            self.power_w > 0, self.power_w * self.efficiency[:, None], self.power_w / self.efficiency[:, None]
+        )
+        self.lends = np.array(
+            [s.discharge_w > 0 and s.lends_wh > 0 and s.mode is Mode.PLAN and not s.expected for s in sessions], bool
+        )
 
 
 def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
@@ -111,7 +118,9 @@ def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> flo
     total = judge_loads.promises_eur(problem, plan)
     total += problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
     total -= float(cars.efficiency[cars.surplus] @ (kwh[cars.surplus] @ worth.surplus_values(problem)))
-    short_kwh = np.maximum(cars.energy_wh / 1000 - cars.efficiency * kwh.sum(axis=1), 0.0)
+    short_kwh = np.maximum(cars.energy_wh - cars.efficient_w @ h, 0.0) / 1000
+    wear = np.array([s.wear_eur_per_kwh for s in problem.sessions])
+    total += float(wear[cars.lends] @ np.abs(kwh[cars.lends]).sum(axis=1))
     total += float((worth.goal_values(problem) * short_kwh)[~cars.surplus].sum())
     battery = problem.battery
     if battery is not None and battery.soc is not None:
@@ -125,10 +134,17 @@ def _check_sessions(problem: PlanProblem, cars: _Cars, worst: _Worst) -> None:
     allowed = np.zeros_like(cars.of_evse_w)
     for s, evse in zip(sessions, cars.evse, strict=True):
         allowed[evse, s.first_slot : s.last_slot] = s.max_w
-    over_wh = cars.efficiency * (cars.power_w @ h) - cars.energy_wh
+    over_wh = cars.efficient_w @ h - cars.energy_wh
     worst.see_rows(lambda i: f"energy of session {sessions[i].label}", over_wh / float(h.min(initial=np.inf)))
     worst.see_rows(lambda i: f"maximum of EVSE {cars.keys[i]}", cars.of_evse_w - allowed)
-    worst.see_rows(lambda i: f"no discharge at EVSE {cars.keys[i]}", -cars.of_evse_w)
+    gives = np.zeros_like(cars.of_evse_w)
+    for i in np.flatnonzero(cars.lends):
+        s = sessions[i]
+        gives[cars.evse[i], s.first_slot : s.last_slot] = s.discharge_w
+        had_wh = np.cumsum(cars.efficient_w[i] * h)
+        worst.see(f"energy lent by session {s.label}", (-had_wh - s.lends_wh) / float(h.min(initial=np.inf)))
+        worst.see(f"energy of session {s.label}", (had_wh - s.energy_wh) / float(h.min(initial=np.inf)))
+    worst.see_rows(lambda i: f"discharge at EVSE {cars.keys[i]}", -cars.of_evse_w - gives)
     most: dict[int, float] = {}
     members: dict[int, set[int]] = {}
     for s, evse in zip(sessions, cars.evse, strict=True):

@@ -23,7 +23,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from smartcharging.engine import aggregate, judge, load_report, plan_rule, rooms
+from smartcharging.engine import aggregate, giving, judge, load_report, plan_rule, rooms
 from smartcharging.engine.answer import SHORT_WH, Answer, interval
 from smartcharging.engine.coarse import borders, coarsen, spread_out
 from smartcharging.engine.exact import exact, gap_between
@@ -257,12 +257,18 @@ def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[Plan
     powers = np.array(answer.session_kw, dtype=np.float64).reshape(len(problem.sessions), problem.slots)
     cars = powers.sum(axis=0)
     got_kwh = powers @ h
+    lent = [
+        giving.balance_wh(s, p, h)[-1] if giving.gives(s) else None
+        for s, p in zip(problem.sessions, powers, strict=True)
+    ]
     session_w: dict[str, Series] = {}
     shortfall: dict[str, float] = {}
     reason: dict[str, str] = {}
     for i, (session, power) in enumerate(zip(problem.sessions, powers * 1000, strict=True)):
         session_w[session.key] = session_w[session.key] + power if session.key in session_w else power
-        short = max(0.0, session.energy_wh - session.efficiency * float(got_kwh[i]) * 1000)
+        balance = lent[i]
+        got_wh = 1000 * (session.efficiency * float(got_kwh[i]) if balance is None else float(balance))
+        short = max(0.0, session.energy_wh - got_wh)
         short = short if short > SHORT_WH else 0.0
         shortfall[session.label] = shortfall.get(session.label, 0.0) + short
         if short:

@@ -38,6 +38,9 @@ class PlanSession:
     value_eur_per_kwh: float | None = None  # what a kWh short costs; None: more than any money, by priority class
     group: int | None = None  # EVSEs of one station share `group_max_w`
     group_max_w: float | None = None
+    discharge_w: float = 0.0  # what the car can give back, if its driver lends any of what is in it …
+    lends_wh: float = 0.0  # … so much, at the meter, to be back by the departure as far as the goal asks
+    wear_eur_per_kwh: float = 0.0  # of a car that gives, each kWh in or out
     expected: bool = False  # a car that may still come (`forecast/arrivals.py`): planned with, promised nothing
 
     @property
@@ -141,7 +144,8 @@ class LoadShort:
 class PlanResult:
     """What to do per slot, what falls short and why, and how far from the optimum at most (`gap`, relative).
 
-    `session_w` is by EVSE key (cars after each other on one EVSE share a series), shortfalls by session label.
+    `session_w` is by EVSE key (cars after each other on one EVSE share a series; below zero a car gives), shortfalls by
+    session label.
     A reason is one of: `time` (even full power is too little), `power` (car or station take none),
     `limit:<circuit>[:L1]`, `import_limit`, `group`, `surplus`, `value` (costs more than it is worth), `rule`;
     limits carry the interval in which they bind: `limit:row 1:L2@2026-01-05T16:00Z/2026-01-05T17:00Z`.

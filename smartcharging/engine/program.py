@@ -8,7 +8,7 @@ Units inside: kW, kWh, EUR.
     c, d, e  battery: charge, discharge, stored at slot's end     P  how far each peak that is charged for is raised
     o  load above a limit that is not ours to lower (the building alone); the battery relieves it where it can
 
-Loads have columns and rows of their own (`load_columns.py`, `load_rows.py`).
+Cars that give have columns and rows of their own (`giving.py`), and so have loads (`load_columns.py`, `load_rows.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from smartcharging.engine import load_rows, rooms, worth
+from smartcharging.engine import giving, load_rows, rooms, worth
 from smartcharging.engine.load_columns import LoadColumns
 from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
 from smartcharging.engine.rooms import KINDS, L1, WATTS, Integers, Rooms
@@ -77,6 +77,7 @@ class Program:
         self.fast = np.array([s.mode is Mode.FAST for s in sessions], dtype=bool)
         self.weight = rooms.weights(self.problem)
         self.cell_max_kw = self.max_kw[self.session]
+        self.giving = giving.cells(self)
 
     def _curtailment(self) -> None:
         """PV may be held back only where its energy is worth less than nothing or has nowhere to go."""
@@ -128,7 +129,7 @@ class Program:
         self.sum_room = np.minimum(room[:, WATTS], room[:, L1:].mean(axis=1))
         self.sum_needed = np.zeros((nodes, slots), dtype=bool)
         more = np.where(self.on_battery_path, charge, 0.0)[:, None, None]
-        relief = np.where(self.on_battery_path, discharge, 0.0)[:, None, None]
+        relief = (np.where(self.on_battery_path, discharge, 0.0) + giving.relief_kw(self))[:, None, None]
         for level in levels:  # from the leaves up
             most = could[level] + more[level]
             if level[0] == 0:
@@ -189,6 +190,8 @@ class Program:
             ("y", self.slots),
             ("P", len(self.peaks)),
             ("o", self.over_slots.shape[0]),
+            ("g", self.giving.shape[0]),
+            ("b", self.giving.shape[0]),
             *self.loads.widths.items(),
         ):
             self.offset[name] = position
@@ -252,6 +255,8 @@ class Program:
         cost[self.part("y")] = -worth.export_prices(problem) * h
         cost[self.part("P")] = [charge.eur_per_kw for charge, _ in self.peaks]
         cost[self.part("o")] = worth.overload_value(problem) * h[self.over_slots]
+        cost[self.part("g")] = giving.wear(self)
+        cost[self.part("p")][self.giving] += giving.wear(self)
         for name, values_of_loads in self.loads.costs.items():
             cost[self.part(name)] = values_of_loads
         return cost
@@ -291,7 +296,7 @@ class Program:
         upper[self.part("x")] = np.maximum(self.import_max_kw, 0)
         upper[self.part("y")] = self.export_kw
         upper[self.part("o")] = self.excess_kw[self.over_slots]
-        for name, (least, most) in self.loads.bounds.items():
+        for name, (least, most) in {**giving.bounds(self), **self.loads.bounds}.items():
             lower[self.part(name)], upper[self.part(name)] = least, most
         return lower, upper
 
@@ -343,6 +348,7 @@ class Program:
             energy_goals(self),
             power_balance(self),
             battery_store(self),
+            giving.car_store(self),
             load_rows.block_runs(self),
             load_rows.block_power(self),
             load_rows.store_warmth(self),
@@ -352,6 +358,7 @@ class Program:
             circuit_limits(self),
             station_groups(self),
             surplus_only(self),
+            giving.flow_back(self),
             load_rows.comfort_band(self),
             load_rows.switch_rules(self),
         )
@@ -376,11 +383,13 @@ class Program:
 
 def energy_goals(program: Program) -> Rows:
     """What a session gets and what it falls short of together are what it wants."""
-    session = program.session
-    cells = np.arange(session.shape[0])
+    cells = np.delete(np.arange(program.session.shape[0]), program.giving)
+    session = program.session[cells]
     each = np.arange(program.count)
+    lending, balance = giving.last_cells(program)  # of a car that gives, what it has on balance when it leaves
     row, column, value = stack(
-        (session, program.at("p", cells), program.efficiency[session] * program.hours[program.slot]),
+        (session, program.at("p", cells), program.efficiency[session] * program.hours[program.slot[cells]]),
+        (lending, balance, 1.0),
         (each, program.at("u", each), 1.0),
     )
     return Rows("goal", row, column, value, program.wanted_kwh, np.zeros(program.count, dtype=np.int64), equal=True)
@@ -396,6 +405,7 @@ def power_balance(program: Program) -> Rows:
         (t, program.at("x", t), -1.0),
         (t, program.at("y", t), 1.0),
         (every_load % program.slots, program.at("q", every_load), 1.0),
+        (program.slot[program.giving], program.at("g", np.arange(program.giving.shape[0])), -1.0),
     ]
     if program.problem.battery is not None:
         parts += [(t, program.at("c", t), 1.0), (t, program.at("d", t), -1.0)]
@@ -465,6 +475,9 @@ def circuit_limits(program: Program) -> Rows | None:
             weight = program.weight[program.session, k]
             cells = np.flatnonzero((found >= 0) & (weight > 0))
             parts.append((found[cells], program.at("p", cells), weight[cells]))
+            back = np.flatnonzero((found[program.giving] >= 0) & (weight[program.giving] > 0))
+            from_car = program.giving[back]
+            parts.append((found[from_car], program.at("g", back), -weight[from_car]))
             parts.append(load_rows.through_circuits(program, level, int(k), number))
     rhs = program.room[node, kind, slot]
     relieved = program.on_battery_path[node]
