@@ -63,16 +63,44 @@ def _settle(program: Program, linear: LinearProgram, left: Callable[[], float]) 
     whole = program.whole
     if not whole.size:
         return solution
-    bound, chosen = solution.bound, solution.values[whole]
-    if np.abs(chosen - np.round(chosen)).max() > WHOLE:
+    best: Solution | None = None
+    bound, choices = _whole_numbers(program, linear, solution, left)
+    for chosen in choices:
+        fixed = replace(linear, lower=linear.lower.copy(), upper=linear.upper.copy())
+        fixed.lower[whole] = fixed.upper[whole] = chosen
         try:
-            values, better = minimise_whole(linear, whole, WHOLE_SHARE * left(), WHOLE_GAP)
-            bound, chosen = max(bound, better), values[whole]
+            found = _minimise(program, fixed, left())
         except NoSolution:
-            room = plan_rule.sure_room(program.problem)
-            chosen = load_rule.rounded(program.loads, chosen, solution.values[program.part("q")], room)
-    linear.lower[whole] = linear.upper[whole] = np.round(chosen)
-    return replace(_minimise(program, linear, left()), bound=bound)
+            continue
+        if best is None or found.objective < best.objective:
+            best = found
+            linear.lower[whole] = linear.upper[whole] = chosen
+    if best is None:
+        raise NoSolution("no choice of whole numbers could be finished in time")
+    return replace(best, bound=bound)
+
+
+def _whole_numbers(
+    program: Program, linear: LinearProgram, solution: Solution, left: Callable[[], float]
+) -> tuple[float, list[Series]]:
+    """A proven bound and choices to compare: the linear optimum's where they are whole, those of a search, and where it
+    did not finish also near ones for which everything fits."""
+    whole, bound = program.whole, solution.bound
+    near = solution.values[whole]
+    if np.abs(near - np.round(near)).max() <= WHOLE:
+        return bound, [np.round(near)]
+    choices: list[Series] = []
+    try:
+        values, better = minimise_whole(linear, whole, WHOLE_SHARE * left(), WHOLE_GAP)
+        bound = max(bound, better)
+        choices.append(np.round(values[whole]))
+        if gap_between(float(linear.cost @ values), bound) <= 2 * WHOLE_GAP:
+            return bound, choices
+    except NoSolution:
+        pass
+    room = plan_rule.sure_room(program.problem)
+    choices.append(load_rule.rounded(program.loads, near, solution.values[program.part("q")], room))
+    return bound, choices
 
 
 def _minimise(program: Program, linear: LinearProgram, time_limit_s: float) -> Solution:

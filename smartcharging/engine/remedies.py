@@ -17,7 +17,7 @@ import numpy as np
 from smartcharging.engine.causes import cause_of
 from smartcharging.engine.plan_rule import with_known_numbers
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
-from smartcharging.engine.rooms import BALANCED_KW_PER_A, L1, L3, WATTS, Rooms, weights
+from smartcharging.engine.rooms import BALANCED_KW_PER_A, L1, L3, WATTS, Rooms, phase_weights, weights
 from smartcharging.engine.snapshot import Mode
 
 ENOUGH_KWH = 1e-6
@@ -84,6 +84,9 @@ class _Left:
         for i, session in enumerate(problem.sessions):
             for n in problem.grid.path(session.node):
                 carried[n] += self.weight[i][:, None] * self.power[i]
+        for load, weight in zip(problem.loads, phase_weights([x.phases for x in problem.loads]), strict=True):
+            for n in problem.grid.path(load.node):
+                carried[n] += weight[:, None] * result.load_w[load.key] / 1000
         if problem.battery is not None:
             for n in problem.grid.path(problem.battery.node):
                 carried[n] += result.battery_w / 1000

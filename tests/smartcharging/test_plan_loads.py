@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from smartcharging.engine import exact, judge, plan_rule
 from smartcharging.engine.grid import Circuit, Grid
 from smartcharging.engine.plan import finish, rule_answer, solve
 from smartcharging.engine.program import Program
+from smartcharging.engine.remedies import remedies
 from smartcharging.engine.snapshot import Mode
 from smartcharging.engine.solver import NoSolution
 from tests.smartcharging.load_worlds import boiler, freezer, pump, washing
-from tests.smartcharging.planning_worlds import ON_L1, battery, car, day, kw, one_circuit, two_rows
+from tests.smartcharging.planning_worlds import MIDNIGHT, ON_L1, battery, car, day, kw, one_circuit, two_rows
 
 
 def test_a_block_runs_in_the_cheapest_hours_that_follow_each_other():
@@ -262,6 +264,17 @@ def test_a_car_in_a_hurry_leaves_a_load_what_it_was_promised():
 
     assert kw(plan.load_w["washing"]) == [6, 0, 0, 0]
     assert kw(plan.session_w["1"]) == [4, 6, 0, 0]
+
+
+def test_what_would_help_a_car_does_not_count_on_room_that_a_load_takes():
+    """It is short of 4 kWh when it leaves. In the next hour the washing has the circuit, then it is free."""
+    short = car(energy_kwh=10, max_kw=6, last=1)
+    washed = washing(hours=1, power_kw=6, first=1, last=2)
+    alone, beside = (day(short, loads=loads, grid=one_circuit(limit_w=6000)) for loads in ((), (washed,)))
+
+    leave_at = [remedies(world, solve(world))["1"].leave_at for world in (alone, beside)]
+
+    assert leave_at == [MIDNIGHT + timedelta(hours=2), MIDNIGHT + timedelta(hours=3)]
 
 
 def test_what_cannot_be_planned_with_is_left_out_and_named():
