@@ -320,6 +320,22 @@ async def test_a_load_is_switched_and_left_running_in_the_end(campus):
     await server.stop()
 
 
+async def test_a_heater_gets_no_more_than_it_may_and_is_let_go_in_the_end(campus):
+    server = RegisterServer({1000: 0, 1001: 553})
+    await server.start()
+    rod = add(campus, "rod", f"tcp://127.0.0.1:{server.port}", kind="load", map="mypv_elwa_2", options={"max_w": 3000})
+
+    async with polling():
+        setpoints.want(rod.pk, power_w=3500, until=datetime.now(UTC) + timedelta(seconds=60))
+        await until(lambda: (1000, [3000]) in server.writes)
+        await until(lambda: newest(rod) and newest(rod).temperature_c is not None)
+        setpoints.withdraw(rod.pk)
+        await until(lambda: server.writes[-1] == (1000, [0]))
+
+    assert newest(rod).temperature_c == pytest.approx(55.3)
+    await server.stop()
+
+
 def test_the_command_starts_and_ends_on_a_signal(campus, capsys):
     import os
     import signal
