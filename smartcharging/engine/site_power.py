@@ -135,7 +135,7 @@ class SitePower:
         return np.asarray(np.clip(free, 0.0, could), dtype=np.float64)
 
     def besides_cars(self, values: Series) -> Series:
-        """What the connection carries in each slot besides cars and what was known: battery, loads, PV held back."""
+        """What the connection carries besides the cars and what was known: battery, loads, PV held back [kW]."""
         site, out = self.site, np.zeros(self.site.slots)
         out[site.curtail_slots] = values[site.part("w")]
         out += values[site.part("q")].reshape(-1, site.slots).sum(axis=0)

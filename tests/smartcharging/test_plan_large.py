@@ -24,6 +24,7 @@ from smartcharging.engine.site_power import Classes
 from smartcharging.engine.snapshot import Mode
 from smartcharging.engine.solver import NoSolution, minimise
 from smartcharging.engine.warm import minimise_lazily
+from tests.smartcharging.load_worlds import boiler
 from tests.smartcharging.planning_worlds import ON_L1, car, day, one_circuit, two_rows
 
 GAP = 1e-3
@@ -180,6 +181,16 @@ def test_negative_prices_burn_nothing_in_the_battery():
 def test_what_is_no_plain_flow_goes_the_exact_way(odd):
     problem = day(car("a"), car("b", **odd))
     assert not aggregate.applies(Program(problem))
+
+
+def test_loads_that_may_move_are_planned_beside_the_flow():
+    problem = family(80, seed=4)
+    hall = next(n for n, c in enumerate(problem.grid.circuits) if c.parent == 0)
+    ample = tuple(replace(c, limit_w=None) if n == hall else c for n, c in enumerate(problem.grid.circuits))
+    heat = boiler(max_kw=20, node=hall, capacity_wh_per_k=2000.0, loss_w_per_k=200.0)
+    problem = replace(problem, grid=Grid(ample), loads=(heat,))
+    plan_ = holds(problem)
+    assert plan_.load_w["boiler"].sum() > 0
 
 
 def with_single_phase_cars(problem, share, seed, room=1.0):
