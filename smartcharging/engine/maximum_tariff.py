@@ -32,5 +32,6 @@ def branches(problem: PlanProblem) -> tuple[tuple[PlanProblem, float], ...]:
         by_peak,
         peak_eur_per_kw=0.0,
         import_eur_per_kwh=problem.import_eur_per_kwh + cap.eur_per_kwh * this_month,
+        export_eur_per_kwh=worth.export_prices(problem),  # held to the import price as it is, not with the tariff
     )
     return (by_peak, paid - least), (by_energy, most - least)
