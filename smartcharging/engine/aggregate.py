@@ -33,15 +33,17 @@ from smartcharging.engine.flow import Cut, Flow, Served
 from smartcharging.engine.network import Network
 from smartcharging.engine.problem import Series
 from smartcharging.engine.program import Program
-from smartcharging.engine.rooms import KIND_NAMES, KINDS, Integers, ancestors
+from smartcharging.engine.rooms import KIND_NAMES, KINDS, L1, Integers, ancestors
 from smartcharging.engine.site_power import Classes, Row, SitePower
 from smartcharging.engine.solver import NoSolution, Solution
 from smartcharging.engine.uneven import Uneven
 
-CARS_PER_ROUND = 30
+CARS_PER_ROUND = 40
 MOST_ENVELOPES = 40  # questions that are asked without a flow, each time
 ROUNDS_OF_UNEVEN = 3  # where flows have to be repaired, because they load a phase too much: soon or not at all
+UNEVEN_FROM, UNEVEN_SHARE = 300, 0.1  # where a phase may be too full: from so many cars, not more of them uneven
 MOST_CLASSES = 16
+NEAR = 1e-4
 INWARD = 0.3
 """How far towards the best plan so far a question is moved: cuts found there are deeper (Ben-Ameur and Neto
 2007, in-out separation), and the flows there are better plans."""
@@ -56,6 +58,15 @@ class Plan:
     served: Served
     values: Series
     upper_eur: float
+
+
+class BoundsApart(NoSolution):
+    """They did not meet in time; what the cells have in the best plan so far is near enough to start from."""
+
+    def __init__(self, lower_eur: float, best: Plan | None) -> None:
+        reached = best.upper_eur if best else np.inf
+        super().__init__(f"the bounds did not meet: {lower_eur:.4f} and {reached:.4f} EUR")
+        self.near_kw = best.served.cell_kw if best else None
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,13 @@ def applies(program: Program) -> bool:
     )
 
 
+def worth_trying(program: Program) -> bool:
+    """Is this way quicker than the whole program, as far as can be told beforehand?"""
+    uneven = (program.weight != 1).any(axis=1)
+    few = program.count >= UNEVEN_FROM and float(uneven.mean()) <= UNEVEN_SHARE
+    return applies(program) and (few or not program.needed[:, L1:].any())
+
+
 def rounds_worth(cars: int) -> int:
     """So many rounds cost about a third of the exact program's time: what does not meet by then is planned exactly."""
     return max(2, cars // CARS_PER_ROUND)
@@ -110,6 +128,11 @@ def answer(program: Program, relative_gap: float, left: Callable[[], float], mos
     reasons = causes(program, short_kwh, names, where)
     binding = tuple(dict.fromkeys((*what_binds(site, solution), *_full_circuits(program, found))))
     return answer_of(program, site, found.plan.served.cell_kw, values, gap, reasons, binding)
+
+
+def near(program: Program, left: Callable[[], float]) -> Series:
+    """What the cells may have in a plan near the best. Raises `NoSolution` where `solve` does."""
+    return solve(program, NEAR, left, rounds_worth(program.count)).plan.served.cell_kw
 
 
 def _circuit_names(program: Program) -> tuple[tuple[str, ...], Integers]:
@@ -181,7 +204,7 @@ def solve(program: Program, relative_gap: float, left: Callable[[], float], most
         if left() <= 0 or silent == 2 or (uneven.repairs and rounds == ROUNDS_OF_UNEVEN):
             break
         small.learn(news)
-    raise NoSolution(f"the bounds did not meet: {lower:.4f} and {best.upper_eur if best else np.inf:.4f} EUR")
+    raise BoundsApart(lower, best)
 
 
 def _hope(small: SitePower, envelopes: Envelopes, left: Callable[[], float]) -> Solution:

@@ -2,7 +2,8 @@
 discharges at once.
 
 Pure. Many cars meet few limits that bind, so with many of them the circuits' rows join only where they are broken
-(`warm.minimise_lazily`): the same optimum, sooner.
+(`warm.minimise_lazily`), and beside a plan that is near already only its cells are looked at first: the same optimum,
+sooner.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ LAZY_FROM = 200
 """From so many cars on the circuits' rows join only where they are broken."""
 
 
-def exact(program: Program, left: Callable[[], float]) -> Answer:
-    """Goals and hurry first, money second. `left` tells how many seconds there are. Raises `NoSolution`."""
+def exact(program: Program, left: Callable[[], float], near_kw: Series | None = None) -> Answer:
+    """Goals and hurry first, money second. `left` tells how many seconds there are; `near_kw` is what the cells have in
+    a plan that is not far from the best. Raises `NoSolution`."""
     linear = program.build(program.money)
     hurry: Solution | None = None
     if program.fast[program.session].any():
@@ -41,7 +43,7 @@ def exact(program: Program, left: Callable[[], float]) -> Answer:
         fixed = np.clip(hurry.values[cells][hurried], 0.0, linear.upper[cells][hurried])
         linear.lower[cells][hurried] = fixed
         linear.upper[cells][hurried] = fixed
-    solution = _settle(program, linear, left)
+    solution = _settle(program, linear, left, near_kw)
     values, reached, bound = one_way(program, linear, solution, STAGE_SHARE * left())
     if program.whole.size:
         bound = solution.bound  # with other whole numbers it may be better than what was found around these
@@ -56,10 +58,12 @@ def exact(program: Program, left: Callable[[], float]) -> Answer:
     )
 
 
-def _settle(program: Program, linear: LinearProgram, left: Callable[[], float]) -> Solution:
+def _settle(
+    program: Program, linear: LinearProgram, left: Callable[[], float], near_kw: Series | None = None
+) -> Solution:
     """The optimum with every yes-or-no a whole number, which then are the bounds of `linear`. Where none was found in
     time, near ones for which everything fits; the bound is proven in any case."""
-    solution = _minimise(program, linear, left())
+    solution = _minimise(program, linear, left(), near_kw)
     whole = program.whole
     if not whole.size:
         return solution
@@ -103,10 +107,15 @@ def _whole_numbers(
     return bound, choices
 
 
-def _minimise(program: Program, linear: LinearProgram, time_limit_s: float) -> Solution:
+def _minimise(program: Program, linear: LinearProgram, time_limit_s: float, near_kw: Series | None = None) -> Solution:
+    rows = program.rows_of("limit", "group")
+    if near_kw is not None:
+        start, late = np.zeros(program.width), np.zeros(program.width, dtype=bool)
+        start[program.part("p")], late[program.part("p")] = near_kw, True
+        return minimise_lazily(linear, rows, time_limit_s, start, late)
     if program.count < LAZY_FROM:
         return minimise(linear, time_limit_s)
-    return minimise_lazily(linear, program.rows_of("limit", "group"), time_limit_s)
+    return minimise_lazily(linear, rows, time_limit_s)
 
 
 def answer_of(

@@ -36,7 +36,7 @@ from smartcharging.engine.solver import NoSolution
 
 NOISE_KW = 1e-6
 HARD_W = 2.0  # a plan that breaks a bound by more is not used
-LARGE = 100
+LARGE = 80
 """More cars than this are planned together first (`aggregate.py`), with a certified gap; fewer exactly at once."""
 
 
@@ -108,12 +108,17 @@ def in_long_slots(problem: PlanProblem, left: Callable[[], float]) -> Answer:
 def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
     """By the quickest way that gives the gap that was asked. Raises `NoSolution`."""
     program = Program(problem)
-    if program.count > LARGE and problem.relative_gap > 0 and aggregate.applies(program):
+    near_kw: Series | None = None
+    if program.count > LARGE and aggregate.worth_trying(program):
         try:
-            return aggregate.answer(program, problem.relative_gap, left)
+            if problem.relative_gap > 0:
+                return aggregate.answer(program, problem.relative_gap, left)
+            near_kw = aggregate.near(program, left)
+        except aggregate.BoundsApart as apart:
+            near_kw = apart.near_kw  # the whole program is exact, and soon solved from there
         except NoSolution:
-            pass  # its bounds did not meet in time; the whole program is exact
-    return exact(program, left)
+            pass
+    return exact(program, left, near_kw)
 
 
 def rule_answer(problem: PlanProblem) -> Answer:

@@ -19,27 +19,56 @@ from smartcharging.engine.rooms import Integers
 from smartcharging.engine.solver import NoSolution, Solution
 
 BROKEN = 1e-6
+FULL = 1e-3
+CHEAPER = 1e-7
+
+Mask = NDArray[np.bool_]
 
 
-def minimise_lazily(program: LinearProgram, lazy: NDArray[np.bool_], time_limit_s: float) -> Solution:
+def minimise_lazily(
+    program: LinearProgram, lazy: Mask, time_limit_s: float, start: Series | None = None, late: Mask | None = None
+) -> Solution:
     """The optimum of the whole program, whose `lazy` rows (inequalities) join only where they are broken.
 
-    Rows that did not join are kept by the answer, so it is the optimum of all of them. Raises `NoSolution`.
+    `start` is a good guess of the columns. Then rows that are full in it join at once, and of the `late` columns (whose
+    least is zero) those that are zero in it wait until they would make something cheaper. What did not join is kept by
+    the answer or is zero in it, so it is the optimum of all of it. Raises `NoSolution`.
     """
-    inside = ~lazy
-    growing = GrowingProgram(replace(program, matrix=program.matrix[np.flatnonzero(inside)], rhs=program.rhs[inside]))
-    joined = [np.flatnonzero(inside)]
-    waiting = np.flatnonzero(lazy)
+    rows, columns = ~lazy, np.ones(program.cost.shape[0], dtype=bool)
+    if start is not None:
+        rows |= program.matrix @ start > program.rhs - FULL
+        if late is not None:
+            columns = ~(late & (start <= 0) & (program.lower <= 0))
+    joined, known = np.flatnonzero(rows), np.flatnonzero(columns)
+    growing = GrowingProgram(
+        replace(
+            program,
+            cost=program.cost[known],
+            matrix=program.matrix[joined][:, known],
+            rhs=program.rhs[joined],
+            lower=program.lower[known],
+            upper=program.upper[known],
+        )
+    )
     while True:
         found = growing.minimise(time_limit_s - growing.seconds)
-        broken = program.matrix[waiting] @ found.values > program.rhs[waiting] + BROKEN
-        if not broken.any():
-            prices = np.zeros(program.matrix.shape[0])
-            prices[np.concatenate(joined)] = found.row_price
-            return replace(found, row_price=prices)
-        growing.add(program.matrix[waiting[broken]], program.rhs[waiting[broken]])
-        joined.append(waiting[broken])
-        waiting = waiting[~broken]
+        values = np.zeros(program.cost.shape[0])
+        values[known] = found.values
+        broken = np.flatnonzero(~rows & (program.matrix @ values > program.rhs + BROKEN))
+        price = np.zeros(program.rhs.shape[0])
+        price[joined] = growing.row_duals
+        cheaper = np.flatnonzero(~columns & (program.cost - program.matrix.T @ price < -CHEAPER))
+        if not broken.size and not cheaper.size:
+            price[joined] = found.row_price
+            upper_price = np.zeros(program.cost.shape[0])
+            upper_price[known] = found.upper_price
+            return replace(found, values=values, row_price=price, upper_price=upper_price)
+        if cheaper.size:
+            known, columns[cheaper] = np.concatenate([known, cheaper]), True
+            growing.widen(replace(program, matrix=program.matrix[joined]), cheaper)
+        if broken.size:
+            joined, rows[broken] = np.concatenate([joined, broken]), True
+            growing.add(program.matrix[broken][:, known], program.rhs[broken])
 
 
 class _Quiet(highspy.Highs):
@@ -55,6 +84,7 @@ class GrowingProgram:
 
     def __init__(self, program: LinearProgram) -> None:
         self._rows = program.matrix.shape[0]
+        self.row_duals: Series = np.zeros(self._rows)
         self._highs = _Quiet()  # type: ignore[no-untyped-call]
         for option, value in (("output_flag", False), ("threads", 1), ("solver", "simplex"), ("parallel", "off")):
             self._highs.setOptionValue(option, value)
@@ -83,6 +113,20 @@ class GrowingProgram:
             matrix.data,
         )
 
+    def widen(self, program: LinearProgram, columns: Integers) -> None:
+        """More columns: these of a program that has the same rows."""
+        matrix = program.matrix[:, columns].tocsc()
+        self._highs.addCols(
+            columns.shape[0],
+            program.cost[columns],
+            program.lower[columns],
+            program.upper[columns],
+            matrix.nnz,
+            matrix.indptr[:-1].astype(np.int32),
+            matrix.indices.astype(np.int32),
+            matrix.data,
+        )
+
     def bound(self, columns: Integers, lower: Series, upper: Series) -> None:
         """New bounds for some columns."""
         self._highs.changeColsBounds(columns.shape[0], columns.astype(np.int32), lower, upper)
@@ -102,5 +146,6 @@ class GrowingProgram:
         found = self._highs.getSolution()
         objective = float(self._highs.getInfo().objective_function_value)
         values = np.array(found.col_value)
-        row_price = np.minimum(np.array(found.row_dual), 0.0)
+        self.row_duals = np.array(found.row_dual)
+        row_price = np.minimum(self.row_duals, 0.0)
         return Solution(values, objective, objective, row_price, np.minimum(np.array(found.col_dual), 0.0))
