@@ -18,7 +18,7 @@ from scipy.optimize import linprog
 from bench.goals import part, verdict
 from bench.peers import PEERS, Peer
 from bench.peers.asking import PeerFailed, ask, plan_of
-from bench.plan_family import day, plain_program
+from bench.plan_family import day, next_step, plain_program
 from smartcharging.engine.judge import Verdict, judge
 from smartcharging.engine.plan import solve
 from smartcharging.engine.problem import PlanProblem
@@ -31,6 +31,7 @@ OTHERS = (
     (1_000, 1e-3, ("cvxpy", "linopy", "pyomo")),
 )
 FASTEST = "the fastest"
+NEXT_CARS, NEXT_GAP, COLD, COLD_EXACT = 1_000, 1e-3, "next, linprog cold", "next, exact cold"
 GOALS = {  # our time as a part of theirs, at most
     (10, EXACT, "linprog highs"): 1.5,
     (50, EXACT, "linprog highs"): 1.5,
@@ -39,6 +40,7 @@ GOALS = {  # our time as a part of theirs, at most
     (1_000, 1e-3, "cvxpy"): 1 / 30,
     (1_000, 1e-3, "linopy"): 1 / 15,
     (1_000, 1e-3, "pyomo"): 1 / 20,
+    (NEXT_CARS, NEXT_GAP, COLD): 1 / 8,
     (2_000, 1e-3, "linprog highs"): 1 / 60,
     (2_000, 1e-3, FASTEST): 1 / 40,
     (2_000, 1e-4, "linprog highs"): 1 / 25,
@@ -86,6 +88,7 @@ def run() -> None:
         _exactly(cars)
     for cars in LARGE:
         _to_a_gap(cars)
+    _next_step()
     for cars, gap, names in OTHERS:
         _beside(cars, gap, [PEERS[name] for name in names])
 
@@ -119,6 +122,16 @@ def _to_a_gap(cars: int) -> None:
         if (cars, gap, FASTEST) in GOALS:
             fastest = min(peer.seconds for peer in theirs.values())
             _say(cars, gap, runs, FASTEST, fastest, _middle(runs) / fastest)
+
+
+def _next_step() -> None:
+    """The plan of a quarter hour later beside the whole program from nothing: scipy's, and ours with its own start."""
+    before = _to(day(NEXT_CARS, seed=1), NEXT_GAP)
+    ours(before)
+    problem = next_step(before)
+    mine = [ours(problem) for _ in range(ROUNDS)]
+    for name, peer in ((COLD, plain(problem)), (COLD_EXACT, ours(replace(problem, relative_gap=EXACT)))):
+        _say(NEXT_CARS, NEXT_GAP, mine, name, peer.seconds, _middle(mine) / peer.seconds, above=_above(mine[0], peer))
 
 
 def _beside(cars: int, gap: float, peers: list[Peer]) -> None:

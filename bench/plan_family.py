@@ -7,8 +7,8 @@ straight from its numbers: it is the peer our planner is measured against, and s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,41 @@ def day(cars: int, slots: int = 96, seed: int = 1) -> PlanProblem:
         export_limit_w=np.full(slots, 1200.0 * cars),
         battery_end_soc=0.4,
         battery_end_eur_per_kwh=0.0,
+    )
+
+
+def next_step(problem: PlanProblem, seed: int = 1) -> PlanProblem:
+    """The same day a slot later, as it is then seen: a slot less, forecasts a little different, what was charged in the
+    slot no longer wanted, a car in a hundred gone, and one in a hundred that stays longer."""
+    rng = np.random.default_rng([seed, len(problem.sessions)])
+
+    def seen(series: np.ndarray) -> np.ndarray:
+        return series[1:] * rng.normal(1.0, 0.02, series.shape[0] - 1)
+
+    sessions = []
+    for s in problem.sessions:
+        first, last = max(s.first_slot - 1, 0), s.last_slot - 1
+        luck = rng.random()
+        if last <= first or luck < 0.01:
+            continue
+        if luck > 0.99:
+            last = min(last + 4, problem.slots - 1)
+        charged_wh = 0.5 * s.max_w * H if s.first_slot == 0 else 0.0
+        most_wh = 0.95 * s.max_w * s.efficiency * (last - first) * H
+        energy = min(max(s.energy_wh - s.efficiency * charged_wh, 100.0), most_wh)
+        sessions.append(replace(s, first_slot=first, last_slot=last, energy_wh=energy))
+    assert problem.import_limit_w is not None
+    assert problem.export_limit_w is not None
+    return replace(
+        problem,
+        start=problem.start + timedelta(hours=H),
+        sessions=tuple(sessions),
+        building_w=seen(problem.building_w),
+        pv_w=seen(problem.pv_w),
+        import_eur_per_kwh=problem.import_eur_per_kwh[1:],
+        export_eur_per_kwh=problem.export_eur_per_kwh[1:],
+        import_limit_w=problem.import_limit_w[1:],
+        export_limit_w=problem.export_limit_w[1:],
     )
 
 
