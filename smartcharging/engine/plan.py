@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 
@@ -131,13 +132,14 @@ def rule_answer(problem: PlanProblem) -> Answer:
 
 def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]:
     """Sessions whose numbers can be planned with: every oddity becomes the nearest harmless thing, and a note."""
+    slots = problem.slots
     free_from: dict[str, int] = {}
     out: dict[int, PlanSession] = {}
     order = sorted(range(len(problem.sessions)), key=lambda i: problem.sessions[i].first_slot)
     for i in order:
         s = problem.sessions[i]
-        first = min(max(s.first_slot, free_from.get(s.key, 0), 0), problem.slots)
-        last = min(max(s.last_slot, first), problem.slots)
+        first = min(max(s.first_slot, free_from.get(s.key, 0), 0), slots)
+        last = min(max(s.last_slot, first), slots)
         free_from[s.key] = last
         if first > max(s.first_slot, 0):
             notes.append(f"session {s.label}: starts when the EVSE is free, slot {first}")
@@ -146,15 +148,14 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             notes.append(f"session {s.label}: unknown circuit {s.node}; planned at the grid connection")
             node = 0
         max_w = s.max_w
-        if not np.isfinite(max_w) or max_w < 0:
+        if not isfinite(max_w) or max_w < 0:
             notes.append(f"session {s.label}: its maximum power is {s.max_w}; planned with none")
             max_w = 0.0
-        efficiency = s.efficiency if np.isfinite(s.efficiency) and 0 < s.efficiency <= 1 else 1.0
-        most_wh = max_w * efficiency * float(problem.hours[first:last].sum())
+        efficiency = s.efficiency if isfinite(s.efficiency) and 0 < s.efficiency <= 1 else 1.0
         energy = s.energy_wh
-        if not np.isfinite(energy):  # as much as possible
-            energy = most_wh
-        value = s.value_eur_per_kwh if s.value_eur_per_kwh is None or np.isfinite(s.value_eur_per_kwh) else None
+        if not isfinite(energy):  # as much as possible
+            energy = max_w * efficiency * float(problem.hours[first:last].sum())
+        value = s.value_eur_per_kwh if s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) else None
         phases = s.phases if any(s.phases) else (True, True, True)
         energy = max(energy, 0.0)
         right = (node, phases, first, last, max_w, energy, efficiency, value)

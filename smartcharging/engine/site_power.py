@@ -20,7 +20,7 @@ from smartcharging.engine.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.program import LinearProgram, Program
 from smartcharging.engine.rooms import Integers
 from smartcharging.engine.snapshot import Mode
-from smartcharging.engine.solver import NoSolution, Solution
+from smartcharging.engine.solver import Solution
 from smartcharging.engine.warm import GrowingProgram
 
 FITS_KW = 1e-6
@@ -86,7 +86,6 @@ class SitePower:
         self.linear = _small_program(program, self.site, classes)
         self.columns = np.concatenate([self.site.at("p", self.site.t), self.site.width + np.arange(classes.count)])
         self._growing = GrowingProgram(self.linear)
-        self._around: GrowingProgram | None = None
 
     def hope(self, seconds: float) -> Solution:
         """The best there may be for all that is known: its objective is a lower bound. Raises `NoSolution`."""
@@ -171,17 +170,6 @@ class SitePower:
         grid = slice(site.offset["w"], site.width)
         fits = (out[grid] <= linear.upper[grid] + FITS_KW) & (out[grid] >= linear.lower[grid] - FITS_KW)
         return out if fits.all() else None
-
-    def around(self, served: Served, seconds: float) -> Series | None:
-        """The best battery and grid around the cars; None when there is none."""
-        fixed = np.concatenate([served.site_kw, self.missing(served.met_kwh)])
-        if self._around is None:
-            self._around = GrowingProgram(self.linear)
-        self._around.bound(self.columns, fixed, fixed)
-        try:
-            return self._around.minimise(seconds).values
-        except NoSolution:
-            return None
 
     def cost(self, values: Series) -> float:
         return float(self.linear.cost @ values)
