@@ -98,7 +98,8 @@ def rounded(loads: LoadColumns, yes: Series, power: Series, room: Series) -> Ser
     for i, store in loads.stores:
         if store.on_off:
             way = Room.of(loads, i, room)
-            on = _in_step(power[loads.power(i)], loads.most_kw[i], way.most_kw())
+            wished = power[loads.power(i)]
+            on = _in_step(loads.warmth[i], store.now_c, wished, loads.most_kw[i], way.most_kw())
             way.take(np.where(on, loads.most_kw[i], 0.0))
             out[loads.yes[i]] = on
     for i, _ in loads.blocks:
@@ -125,12 +126,17 @@ def _off(switch: Switchable, hours: Series, wished: np.ndarray) -> np.ndarray:
     return off[first:]
 
 
-def _in_step(power: Series, full: Series, fits: Series) -> np.ndarray:
-    """On in a slot when more than half of it is owed."""
+def _in_step(warmth: Warmth, now_c: float, power: Series, full: Series, fits: Series) -> np.ndarray:
+    """On in a slot when more than half of it is owed, as far as the band allows, and where the band asks for it."""
     on = np.zeros(power.shape, dtype=bool)
     owed = 0.0
     for t, kw in enumerate(power):
         owed += kw
-        on[t] = owed > full[t] / 2 and full[t] <= fits[t] + FITS_KW
+        free, per_kw = warmth.keeps[t] * now_c + warmth.drift[t], warmth.per_kw[t]
+        near, far = (warmth.low[t], warmth.high[t]) if per_kw > 0 else (warmth.high[t], warmth.low[t])
+        must = (near - free) / per_kw > FITS_KW
+        may = (far - free) / per_kw >= full[t] - FITS_KW
+        on[t] = (must or (may and owed > full[t] / 2)) and full[t] <= fits[t] + FITS_KW
         owed -= full[t] * on[t]
+        now_c = free + per_kw * full[t] * on[t]
     return on

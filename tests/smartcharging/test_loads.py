@@ -247,7 +247,6 @@ def test_the_plan_of_a_site_keeps_what_its_loads_take(world):
         name: np.array(plan.result["load_w"][str(world.device(name).pk)]) for name in ("boiler", "pump", "washing")
     }
     assert powers["washing"].sum() == 6 * 6000
-    assert set(np.unique(powers["pump"])) <= {0, 2000}
     assert len(plan.result["temperature_c"][str(world.device("boiler").pk)]) == 96
     assert min(plan.result["temperature_c"][str(world.device("boiler").pk)]) >= 50
     assert plan.result["load_short"] == []

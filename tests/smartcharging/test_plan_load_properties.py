@@ -19,7 +19,7 @@ from smartcharging.engine.snapshot import Mode
 from smartcharging.engine.solver import NoSolution
 from tests.smartcharging.test_plan_properties import PHASES, SLOTS, numbers, problems
 
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hours = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0])
 
 
