@@ -1,7 +1,8 @@
 """Far slots are longer: quarter hours for a day, then half hours, then hours.
 
 Pure. What is a day away is planned many times more before it comes, so it is decided in fewer, longer slots. Where a
-car comes or goes, a month ends or a charge begins, there is a border, so every window is exactly what it was. A long
+car comes or goes, a month ends or a charge begins, there is a border, so every window is exactly what it was; and where
+PV may have to be held back, slots stay short. A long
 slot has the highest load, the least sun and the tightest limits and bands of the slots in it: the plan, spread out
 again, keeps every bound of every quarter hour. Prices are means; the certified gap is that of the problem with the
 long slots.
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smartcharging.engine import rooms, worth
 from smartcharging.engine.answer import Answer
 from smartcharging.engine.loads import Load, ShiftableBlock, Switchable, most_w
 from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
@@ -33,10 +35,18 @@ def borders(problem: PlanProblem) -> Borders:
     for since_h, long_h in STAGES:
         far = at >= since_h
         keep[far] = np.isclose(np.mod(at[far] - since_h, long_h), 0.0)
-    for slot in _fixed(problem):
-        if 0 <= slot < problem.slots:
-            keep[slot] = True
+    keep[[slot for slot in _fixed(problem) if 0 <= slot < problem.slots]] = True
+    keep |= _held_back(problem)
     return np.append(np.flatnonzero(keep), problem.slots)
+
+
+def _held_back(problem: PlanProblem) -> NDArray[np.bool_]:
+    """Where PV may have to be held back, each slot by itself, and its neighbour after: what is held back no longer
+    carries cars over a fuse, and how much that is changes from one quarter hour to the next."""
+    too_much = -(problem.building_w + problem.pv_w) / 1000 > rooms.export_limit_kw(problem)
+    held = (problem.pv_w < 0) & (too_much | (worth.export_prices(problem) < 0))
+    found: NDArray[np.bool_] = held | np.append(False, held[:-1])
+    return found
 
 
 def _fixed(problem: PlanProblem) -> list[int]:
