@@ -17,11 +17,14 @@ import numpy as np
 from meters.history import SLOT, slot_of
 from meters.models import Site
 from smartcharging import forecasts, habits, load_needs
+from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import still_to_come
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession, Series
+from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode
 from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_prices
+from smartcharging.engine.window import counted_on_w, hurry, ready_by
 from smartcharging.gather import (
     Place,
     View,
@@ -75,7 +78,7 @@ def day(site: Site, now: datetime) -> Day:
     building_w, pv_w = forecasts.expected(site, start, slots, now, view)
     price = prices(site, view.tariff, start, slots)
     commands = list(_commands(site, start, slots))
-    present = tuple(_session(p, start, slots, now) for p in cars)
+    present = tuple(_session(p, start, slots, now, view.snapshot.carried) for p in cars)
     free = [_free(p, start, slots, now) for p in view.places if p.evse.available]
     coming = still_to_come(habits.of_site(site, now), start, slots, site.tz, [p for p in free if p.first_slot < slots])
     loads = load_needs.needs(view, start, slots)
@@ -94,6 +97,7 @@ def day(site: Site, now: datetime) -> Day:
             import_limit_w=_limits(commands, "import_limit_w", start, slots),
             export_limit_w=_limits(commands, "export_limit_w", start, slots),
             loads=loads.loads,
+            sun_trust=RULES.sun_trust,
         ),
         view=view,
         market_eur_per_mwh=price.market_eur_per_mwh,
@@ -113,7 +117,7 @@ def _slots(cars: Iterable[Place], start: datetime) -> int:
     return min(max(math.ceil((last - start) / SLOT), FEWEST_SLOTS), MOST_SLOTS)
 
 
-def _session(place: Place, start: datetime, slots: int, now: datetime) -> PlanSession:
+def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Carried | None = None) -> PlanSession:
     phases = phases_of(place, now)
     count = 3 if place.dc else max(sum(phases), 1)
     watts_per_a = count * NOMINAL_V
@@ -123,18 +127,21 @@ def _session(place: Place, start: datetime, slots: int, now: datetime) -> PlanSe
     transaction = place.transaction
     station_w = place.station.station_max_a
     leaves = departure_of(place, now)
+    takes_w = counted_on_w(most_w, takes_of(shown, place.key))
+    # The slot in which it leaves is not promised.
+    last = ready_by(min(max(math.floor((leaves - start) / SLOT), 1), slots), wanted_wh(place), takes_w, SLOT_S)
     return PlanSession(
         key=place.key,
         node=place.node,
         phases=phases,
         first_slot=0,
-        # The slot in which it leaves is not promised.
-        last_slot=min(max(math.floor((leaves - start) / SLOT), 1), slots),
-        max_w=most_w,
+        last_slot=last,
+        max_w=takes_w,
         min_w=min_a(place) * watts_per_a,
         energy_wh=wanted_wh(place),
         priority=priority_of(place),
         mode=mode_of(place),
+        hurry=hurry(last, wanted_wh(place), takes_w, SLOT_S, place.memory.phases.drawing),
         name=f"transaction {transaction.pk}" if transaction is not None else "",
         group=place.station.pk if station_w is not None else None,
         group_max_w=station_w * 3 * NOMINAL_V if station_w is not None else None,

@@ -18,6 +18,7 @@ from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, surplus_a
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Snapshot
+from smartcharging.engine.spending import spend
 from smartcharging.engine.tree import Floats, least_of, picked
 
 WHOLE_A = 0.5  # a charger of coarser steps than this loses something worth sharing again by rounding
@@ -128,10 +129,18 @@ class _Sharing:
         self.spare_allowed = self.wanting & ~(fleet.surplus & ~fleet.must) & (fleet.fast | fleet.must | ~known)
         self.only_surplus = self.wanting & fleet.surplus & ~fleet.must
         planned = np.nan_to_num(fleet.planned_a, nan=0.0)
-        # Less than the minimum cannot be had: half of it or more is rounded up, a sliver is left out.
-        sliver = (planned > 0) & (planned < fleet.min_a)
-        planned = np.where(sliver, np.where(planned >= fleet.min_a / 2, fleet.min_a, 0.0), planned)
-        self.plan = np.where(self.wanting & ~self.only_surplus, np.minimum(planned, self.cap), 0.0)
+        planned = np.where(self.wanting & ~self.only_surplus, planned, 0.0)
+        # A car that is to have all it can take is given all it may have, whatever it makes of it.
+        takes = np.nan_to_num(fleet.memory[:, carried.TAKES], nan=1.0)
+        place = np.empty(len(fleet))
+        place[fleet.order] = np.arange(len(fleet))
+        planned = spend(planned, self.cap, fleet.min_a, fleet.uses[:, SUM], takes, fleet.running, place)
+        # What it has, it keeps, lest every reading of another moves it.
+        has = np.nan_to_num(fleet.offered_a, nan=0.0)
+        planned = np.where(
+            (planned > 0) & (np.abs(has - planned) < rules.ripple_a) & (has >= fleet.min_a), has, planned
+        )
+        self.plan = np.minimum(planned, self.cap)
         self.top = np.where(self.spare_allowed, self.cap, np.where(self.plan > 0, self.plan, fleet.min_a))
         self.places: dict[int, tuple[int, int]] = {}
         self.squeezed: Flags = np.zeros(len(fleet), dtype=bool)
@@ -214,7 +223,10 @@ class _Sharing:
         return True
 
     def fill_to_plan(self) -> None:
-        self._fill_used(self.on & (self.plan > self.value), self.plan)
+        """First those who have no time to lose: what the others do not get now, they can still get later."""
+        planned = self.on & (self.plan > self.value)
+        self._fill_used(planned & self.fleet.tight, self.plan)
+        self._fill_used(planned & ~self.fleet.tight, self.plan)
 
     def fill_spare(self) -> None:
         """What is left goes to those who may exceed the plan."""

@@ -94,7 +94,21 @@ def _peak(snapshot: Snapshot) -> list[Narrowing]:
     if snapshot.peak_target_w is None:
         return []
     watts = peak_limit_w(snapshot.peak_target_w, snapshot.quarter_import_wh, snapshot.now)
-    return [Narrowing(Rank.CONTRACT, "peak", node=0, limit_w=watts)]
+    return [Narrowing(Rank.CONTRACT, "peak", node=0, limit_w=watts + _left_w(snapshot))]
+
+
+def _left_w(snapshot: Snapshot) -> float:
+    """What cars leave of their limits, as they have shown. Fuses are not lent it; a mean over a quarter hour, which is
+    money and corrects itself in the next minutes, is."""
+    if snapshot.carried is None:
+        return 0.0
+    left = dict(zip(snapshot.carried.keys, (1.0 - snapshot.carried.cars[:, carried.TAKES]).tolist(), strict=True))
+    shares = (
+        left.get(s.key, 0.0) * (s.offered_a or 0.0) * power_weight(3 if s.dc else s.phase_count, snapshot.grid.supply)
+        for s in snapshot.sessions
+        if s.wants and s.reachable
+    )
+    return float(sum(x for x in shares if x > 0)) * NOMINAL_V  # not of those of whom nothing is known
 
 
 def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats, Flags]:

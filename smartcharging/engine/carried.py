@@ -5,6 +5,8 @@ Pure. The allocator is stateless: `Allocation.carried` comes out, whoever calls 
 `Snapshot.carried`. When it is lost nothing is unsafe: nothing is then known of any car, so nobody lends, nobody is
 excused, and other load is taken at its worst.
 
+*Share of an offer.* Most cars take a few percent less than they may, a tapering one much less (`takes`).
+
 *Appetite.* A car that was given more than it takes, and has had time to take it, has shown the most it takes
 (`draws_a`). It holds until the car is seen to take more. A limit is lent, not shared: what a car leaves unused reaches
 others only after its own limit has been lowered to what it uses and a little (`Rules.lend_a`); by that little it
@@ -30,10 +32,10 @@ from smartcharging.engine.rules import Rules
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-ARRIVED, DRAWS, ABOVE_SINCE, DREW, SEEN, LEFT, DELIVERED, SQUEEZED, SWITCHES, WAS_ON = range(10)
-WIDTH = 10
-_NEWCOMER = (math.nan, math.nan, math.nan, math.nan, math.nan, 0.0, 0.0, math.nan, 0.0, 0.0)
-_UNKNOWN = (math.nan, math.nan, math.nan, math.nan, math.nan, 0.0, math.nan, math.nan, 0.0, math.nan)
+ARRIVED, DRAWS, ABOVE_SINCE, DREW, SEEN, LEFT, DELIVERED, SQUEEZED, SWITCHES, WAS_ON, TAKES = range(11)
+WIDTH = 11
+_NEWCOMER = (math.nan, math.nan, math.nan, math.nan, math.nan, 0.0, 0.0, math.nan, 0.0, 0.0, math.nan)
+_UNKNOWN = (math.nan, math.nan, math.nan, math.nan, math.nan, 0.0, math.nan, math.nan, 0.0, math.nan, math.nan)
 
 
 def _empty() -> Floats:
@@ -95,6 +97,14 @@ def rows_of(carried: Carried | None, keys: tuple[str, ...], arrived: Floats) -> 
     return rows
 
 
+def takes_of(carried: Carried | None, key: str) -> float | None:
+    """The share of its offer an EVSE's car uses; None: it has not shown it."""
+    if carried is None or key not in carried.keys:
+        return None
+    takes = float(carried.cars[carried.keys.index(key), TAKES])
+    return None if math.isnan(takes) else takes
+
+
 def observe(
     rows: Floats,
     current_a: Floats,
@@ -134,6 +144,9 @@ def observe(
     rows[climbs, ABOVE_SINCE] = at[climbs]
     rows[news & ~slack, ABOVE_SINCE] = np.nan
     rows[news, DREW], rows[news, SEEN] = current_a[news], at[news]
+    # What share of a limit it had long enough to follow it uses.
+    steady = news & (offered_a > 0) & (at >= since + rules.settle_s)
+    rows[steady, TAKES] = np.clip(current_a[steady] / offered_a[steady], 0.0, 1.0)
 
     # What reports no current is taken to charge when it had a minute for it.
     silent = np.isnan(current_a) & (offered_a > 0) & (now - since >= rules.unsure_s)

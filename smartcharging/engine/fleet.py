@@ -69,6 +69,7 @@ class Fleet:
     changed_s: Floats  # since the limit last changed
     weight: Floats
     must: Flags
+    tight: Flags  # has hardly any time to lose
     fresh_start: Flags  # on for less than the minimum time
     worn: Flags  # paused so often that it is kept on
     fresh_pause: Flags
@@ -191,6 +192,7 @@ class Fleet:
             full_a = np.fmin(station, np.where(draws >= fact.min_a, draws, np.nan))
             slack = slack_s(-fact.departed_s, fact.energy_needed_wh, full_a * uses[:, SUM] * NOMINAL_V)
             must = wants & (slack <= rules.must_within_s)
+            tight = wants & (slack <= rules.tight_within_s)
             fresh_start = started_lately(offered, fact.on_since_s, rules)
             fresh_pause = paused_lately(offered, fact.off_since_s, here_s, rules)
             # Who was never seen to take anything was not paused: he is still waiting for his first amp.
@@ -231,6 +233,7 @@ class Fleet:
             changed_s=changed_s,
             weight=weights(priority),
             must=must,
+            tight=tight,
             fresh_start=fresh_start,
             worn=(memory[:, carried.SWITCHES] >= rules.switch_budget) & (offered > 0),
             fresh_pause=fresh_pause,

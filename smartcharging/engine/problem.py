@@ -41,6 +41,7 @@ class PlanSession:
     discharge_w: float = 0.0  # what the car can give back, if its driver lends any of what is in it …
     lends_wh: float = 0.0  # … so much, at the meter, to be back by the departure as far as the goal asks
     wear_eur_per_kwh: float = 0.0  # of a car that gives, each kWh in or out
+    hurry: float = 1.0  # weight of the preference for early charging: among equals the larger goes first (`window.py`)
     expected: bool = False  # a car that may still come (`forecast/arrivals.py`): planned with, promised nothing
 
     @property
@@ -98,6 +99,7 @@ class PlanProblem:
     import_limit_w: Series | None = None  # grid operator, contract; None = only the tree
     export_limit_w: Series | None = None
     node_background_w: Mapping[int, Series] = field(default_factory=dict)  # load below a node, not of cars
+    sun_trust: float | None = None  # share of the connection's amps that may lean on PV, as in `Rules`; None: all
     time_limit_s: float = 20.0
     battery_end_soc: float | None = None  # at least this at the end; never more than can be kept from the start
     battery_end_eur_per_kwh: float | None = None  # worth of a kWh still stored at the end; None: from the prices

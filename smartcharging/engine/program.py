@@ -236,7 +236,8 @@ class Program:
         cost = np.zeros(self.width)
         hours = h[self.slot]
         early = np.cumsum(h) - h  # when each slot begins
-        cost[self.part("p")] = problem.early_eur_per_kwh * (early[self.slot] * 3600 / problem.slot_s) * hours
+        hurry = np.array([s.hurry for s in problem.sessions], dtype=np.float64)[self.session]
+        cost[self.part("p")] = problem.early_eur_per_kwh * hurry * (early[self.slot] * 3600 / problem.slot_s) * hours
         wanting = self.surplus[self.session]
         if wanting.any():
             cost[self.part("p")][wanting] -= (

@@ -47,9 +47,18 @@ def limits_kw(problem: PlanProblem) -> Series:
     amps = np.array([c.limit_a for c in circuits]) - np.array([c.margin_a for c in circuits])[:, None]
     limit[:, WATTS] = watts[:, None] / 1000
     limit[:, L1:] = np.maximum(amps, 0.0)[:, :, None] * BALANCED_KW_PER_A
+    if problem.sun_trust is not None:
+        limit[0, L1:] -= _sun_not_trusted_kw(problem, limit[0, L1:])
     if problem.import_limit_w is not None:
         limit[0, WATTS] = np.minimum(limit[0, WATTS], np.maximum(problem.import_limit_w, 0) / 1000)
     return limit
+
+
+def _sun_not_trusted_kw(problem: PlanProblem, limit: Series) -> Series:
+    """What of the sun the copper of the connection may not lean on: the live layer will not let it (`residual.py`)."""
+    trusted = np.where(np.isfinite(limit), limit, 0.0) * (problem.sun_trust or 0.0)
+    beyond: Series = np.where(np.isfinite(limit), np.maximum(-problem.pv_w / 1000 - trusted, 0.0), 0.0)
+    return np.minimum(beyond, np.where(np.isfinite(limit), limit, 0.0))
 
 
 def background_kw(problem: PlanProblem) -> Series:

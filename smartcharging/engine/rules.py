@@ -31,6 +31,7 @@ class Rules:
     ev_max_age_s: float = 90.0  # an EVSE's measurement older than this is absent (some report once a minute)
     lost_max_age_s: float = 30.0  # … and of one out of reach, which will not correct it
     must_within_s: float = 900.0  # a car with less slack than this must charge now: one slot of the plan
+    tight_within_s: float = 3600.0  # … and one with less than this gets what the plan gave it before all others do
     dc_doubt: float = 0.05  # share of a DC station's input current that is guessed: its converter's losses
     doubt: float = 0.02  # … and of an AC station's measured current
     sun_trust: float = 0.25  # share of a limit that may lean on PV, which can be gone in an instant

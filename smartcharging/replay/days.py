@@ -134,7 +134,7 @@ def _visit(rng: np.random.Generator, socket: Socket, index: int, departures: Dep
     priority = int(rng.choice(3, p=classes))
     phases = socket.phases
     if sum(phases) == 3 and rng.random() < 0.15:
-        phases = (True, False, False)  # a car with one phase only
+        phases = (index % 3 == 0, index % 3 == 1, index % 3 == 2)  # one phase only; stations are wired in turn
     max_a = socket.max_a if rng.random() < 0.8 or socket.max_a <= 16 else 16.0
     most_w = max_a * sum(phases) * 230.0
     energy_wh = float(np.clip(energy_kwh * 1000, 2000, 0.83 * most_w * (stated_h - arrival_h)))

@@ -37,7 +37,7 @@ class Forecasts(StrEnum):
 
     @property
     def pv(self) -> float:
-        return {"perfect": 0.0, "measured": 0.25, "bad": 0.6}[self]
+        return {"perfect": 0.0, "measured": 0.2, "bad": 0.6}[self]
 
     @property
     def habits(self) -> float:

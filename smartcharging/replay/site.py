@@ -28,6 +28,7 @@ DEPOT_SHARE = 0.3
 GOAL_EUR_PER_KWH = {0: 0.8, 1: 1.5, 2: 3.0}
 BUILDING_KW = 0.9  # per socket, at noon
 BUILDING_WORST = 1.2  # commissioned, as a multiple of that
+FUSE = 1.25  # of the connection, as a multiple of the contract
 CAR_ROOM_KW = 0.9  # of the connection, per socket, above the building
 
 
@@ -121,7 +122,7 @@ def synthetic(sockets: int, level: Level, seed: int = 1) -> Site:
     root = Circuit(
         "connection",
         None,
-        (most_w / (3 * NOMINAL_V) * 1.15,) * 3,
+        (most_w / (3 * NOMINAL_V) * FUSE,) * 3,
         limit_w=most_w,
         export_limit_w=1.2 * whole_w,
         metered=True,

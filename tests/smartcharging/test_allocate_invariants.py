@@ -117,9 +117,12 @@ def test_every_share_is_zero_or_at_least_the_minimum_and_a_step_of_the_charger(s
 @quick
 @given(seeds)
 def test_nobody_can_gain_without_taking_from_someone_who_has_no_more(seed):
-    """The max-min certificate: whoever is below his cap sits at a full place where nobody has a larger increment."""
+    """The max-min certificate: whoever is below his cap sits at a full place where nobody has a larger increment.
+
+    Among those who have time: who has none to lose gets what the plan gave him first.
+    """
     world = worlds.random_site(seed, **calm)
-    fine = {"step_a": 0.001}
+    fine = {"step_a": 0.001, "departure": None}
     world = world.with_all(**fine)
     answer = allocate(world)
     on = [s for s in world.sessions if answer.shares[s.key].limit_a > 0]

@@ -503,8 +503,8 @@ def test_the_problem_has_every_car_with_its_needs(world):
     assert today.start == datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
     assert today.slots == 96
     (car,) = today.sessions
-    assert (car.first_slot, car.last_slot, car.energy_wh) == (0, 12, 6000)
-    assert car.max_w == pytest.approx(32 * 690)
+    assert (car.first_slot, car.last_slot, car.energy_wh) == (0, 11, 6000)  # ready a quarter before it leaves
+    assert car.max_w == pytest.approx(0.97 * 32 * 690)  # cars take a little less than they may
     assert today.battery.soc == 0.5
 
 
@@ -514,7 +514,7 @@ def test_a_car_that_said_nothing_wants_what_is_usual_and_stays_as_long(world):
     (car,) = problem(world.site, NOW).sessions
 
     assert car.energy_wh == 20_000
-    assert car.last_slot == 12  # it came an hour ago and stays four
+    assert car.last_slot == 11  # it came an hour ago and stays four, less a quarter
 
 
 def test_a_late_departure_lengthens_the_horizon(world):
@@ -660,7 +660,7 @@ def test_a_card_with_a_profile_is_planned_as_it_wants(world):
 
     (car,) = today.problem.sessions
     assert (car.energy_wh, car.priority) == (25_000, 6)
-    assert car.last_slot == 28  # 17:00 in Brussels is 16:00 UTC
+    assert car.last_slot == 27  # 17:00 in Brussels is 16:00 UTC, less a quarter
     assert today.labels[car.label].goal.source == "tap"
 
 

@@ -177,9 +177,10 @@ def still_to_come(
     """Sessions of the plan for cars that are not here yet, at places that are or become free.
 
     Each of `places` says what a car there could take and from which slot on the place is free (`first_slot`); its
-    energy is not read. A place where 0.8 cars are expected gets one session with 0.8 times the usual energy, so that
-    the sum is right although nobody knows who stays away. `quantile` counts on more (or fewer) cars than the mean: on
-    so many as are exceeded with the rest of the probability, arrivals taken as Poisson. Nothing known: nobody comes.
+    energy is not read. Nobody is expected within the running slot: who is not here cannot be charged now. A place
+    where 0.8 cars are expected gets one session with 0.8 times the usual energy, so that the sum is right although
+    nobody knows who stays away. `quantile` counts on more (or fewer) cars than the mean: on so many as are exceeded
+    with the rest of the probability, arrivals taken as Poisson. Nothing known: nobody comes.
     """
     places = list(places)
     if not habits.visits or not places or not slots:
@@ -233,11 +234,13 @@ def _at_place(
         return []
     cars = max(int(np.ceil(total - LEAST_LIKELY)), 1)
     chance = total / cars
-    firsts = [int(np.searchsorted(coming, (k + 0.5) * chance)) for k in range(cars)]
+    firsts = [max(int(np.searchsorted(coming, (k + 0.5) * chance)), 1) for k in range(cars)]
     stay = max(round(own.stay_slots), 1)
     found = []
     for first, following in zip(firsts, [*firsts[1:], slots], strict=True):
         last = min(first + stay, max(following, first + 1), slots)
+        if first >= last:
+            continue
         inside = min((slots - first) / stay, 1.0)  # of who stays beyond the horizon, the part before it
         session = replace(
             place,

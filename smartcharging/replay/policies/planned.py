@@ -14,13 +14,15 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from smartcharging.engine.allocate import allocate
-from smartcharging.engine.carried import Carried
+from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import Habits, still_to_come
 from smartcharging.engine.grid import NOMINAL_V, Phases
 from smartcharging.engine.peak import peak_target_w
 from smartcharging.engine.plan import solve
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
+from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Session, Snapshot
+from smartcharging.engine.window import counted_on_w, hurry, ready_by
 from smartcharging.replay.days import SLOT_S
 from smartcharging.replay.moment import Known, Moment, Orders
 
@@ -29,6 +31,7 @@ LEAST_STAY_S = 3600
 SETTLES_S = 60
 DIFFERS_W, DIFFERS_SHARE = 2000.0, 0.25  # as `planning.outdated`
 CLOSE_A = 0.05
+DRAWS_A = 1.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Planned:
             month_peak_w=moment.month_peak_w,
             peak_eur_per_kw=site.peak_eur_per_kw,
             export_limit_w=np.full(slots, site.export_limit_w),
+            sun_trust=RULES.sun_trust,
             battery_end_eur_per_kwh=self.known.day.stored_eur_per_kwh,
         )
 
@@ -117,16 +121,21 @@ class Planned:
         socket = moment.site.sockets[i]
         a, b, c = moment.phases[i].tolist()
         priority = int(moment.priority[i])
+        most_w = counted_on_w(float(moment.max_w[i]), takes_of(self._carried, socket.key))
+        leaves = min(max(self._leaves_s(moment, i) // SLOT_S - moment.second // SLOT_S, 1), slots)
+        need_wh, running = float(moment.need_wh[i]), bool(moment.measured_a[i].max() > DRAWS_A)
+        last = ready_by(leaves, need_wh, most_w, SLOT_S)
         return PlanSession(
             key=socket.key,
             node=socket.node,
             phases=(a, b, c),
             first_slot=0,
-            last_slot=min(max(self._leaves_s(moment, i) // SLOT_S - moment.second // SLOT_S, 1), slots),
-            max_w=float(moment.max_w[i]),
+            last_slot=last,
+            max_w=most_w,
             min_w=socket.min_a * (a + b + c) * NOMINAL_V,
-            energy_wh=float(moment.need_wh[i]),
+            energy_wh=need_wh,
             priority=priority,
+            hurry=hurry(last, need_wh, most_w, SLOT_S, running),
             value_eur_per_kwh=moment.site.value_eur_per_kwh[priority],
         )
 
