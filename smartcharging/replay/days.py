@@ -104,7 +104,7 @@ def synthetic_day(
     visits = [v for part in parts for v in part[0]]
     building, pv, buy, sell = (np.concatenate([p[i] for p in parts]) for i in (1, 2, 3, 4))
     day = Day(site, FIRST, tuple(sorted(visits, key=lambda v: v.arrival_s)), building, pv, buy, sell, seed=seed)
-    return replace(day, faults=tuple(_faults(day)) if faults else ())
+    return replace(day, faults=tuple(what_breaks(day)) if faults else ())
 
 
 def _one(
@@ -187,7 +187,7 @@ def _prices(rng: np.random.Generator) -> tuple[Floats, Floats]:
     return market + 0.095, market - 0.012
 
 
-def _faults(day: Day) -> Iterable[Fault]:
+def what_breaks(day: Day) -> Iterable[Fault]:
     """Every tenth socket is out of reach once for 5 to 40 minutes, and two meters are silent for 3 to 15."""
     rng = np.random.default_rng([day.seed, 4])
     for socket in np.flatnonzero(rng.random(len(day.site.sockets)) < 0.1).tolist():

@@ -88,13 +88,13 @@ def _path(rng: np.random.Generator, slots: int) -> Floats:
     return out
 
 
-def learn(day: Day, other: Callable[[int], Day], kind: Forecasts, days: int = LEARN_DAYS) -> Habits:
-    """The habits of the working days before: `other` makes a day from a seed, and never gets the one that is lived."""
+def learn(day: Day, past: Callable[[int], Day], kind: Forecasts, days: int = LEARN_DAYS) -> Habits:
+    """The habits of so many working days before, which `past` gives by their number; the day that is lived is not
+    among them."""
     first = day.start - timedelta(days=(days + 4) // 5 * 7)
     visits: list[Came] = []
     for number in range(days):
         began = first + timedelta(days=number // 5 * 7 + number % 5)
-        past = other(LEARN_SEED + day.seed * LEARN_DAYS + number)
         visits += [
             Came(
                 began + timedelta(seconds=v.arrival_s),
@@ -102,7 +102,7 @@ def learn(day: Day, other: Callable[[int], Day], kind: Forecasts, days: int = LE
                 v.energy_wh * kind.habits,
                 day.site.sockets[v.socket].key,
             )
-            for v in past.visits
+            for v in past(number).visits
             if v.arrival_s < DAY_S
         ]
     return Habits.of(visits, first, day.start, day.start.tzinfo or first.astimezone().tzinfo)  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ def synthetic(sockets: int, level: Level, seed: int = 1) -> Site:
     usual_h = np.where(depot, rng.normal(17.75, 1.0, sockets), rng.normal(8.25, 0.9, sockets))
     max_a = np.array([SOCKETS[k][0] for k in kind])
     phases = [ALL if SOCKETS[k][1] else (i % 3 == 0, i % 3 == 1, i % 3 == 2) for i, k in enumerate(kind)]
-    circuits, leaf = _tree(max_a, np.array(phases, dtype=float), level.limits)
+    circuits, leaf = tree(max_a, np.array(phases, dtype=float), level.limits)
     whole_w = 1000.0 * sockets
     building_w = BUILDING_KW * BUILDING_WORST * whole_w
     most_w = building_w + CAR_ROOM_KW * whole_w * level.limits
@@ -152,7 +152,7 @@ def synthetic(sockets: int, level: Level, seed: int = 1) -> Site:
     )
 
 
-def _tree(max_a: Floats, phases: Floats, scale: float) -> tuple[list[Circuit], NDArray[np.intp]]:
+def tree(max_a: Floats, phases: Floats, scale: float) -> tuple[list[Circuit], NDArray[np.intp]]:
     """Circuits below the connection, halls first, and the circuit of each socket.
 
     A circuit has one fuse for three phases, as large as its fullest phase asks, and carries any one socket alone

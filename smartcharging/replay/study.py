@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from smartcharging.engine.forecast.arrivals import Habits
 from smartcharging.replay.days import Day, Departures, synthetic_day
 from smartcharging.replay.kpis import Kpis, evaluate
 from smartcharging.replay.moment import Known, Policy
-from smartcharging.replay.outlook import Forecasts, Outlook, learn
+from smartcharging.replay.outlook import LEARN_DAYS, LEARN_SEED, Forecasts, Outlook, learn
 from smartcharging.replay.policies import offline, rules
 from smartcharging.replay.policies.planned import ACN_LIKE, MYOPIC, OURS, Planned
+from smartcharging.replay.recorded import recorded_day
 from smartcharging.replay.site import Level, synthetic
 from smartcharging.replay.world import live
 
@@ -49,9 +51,20 @@ class Question:
     faults: bool = False
     step_s: int = 60
     policies: tuple[str, ...] = POLICIES
+    data: Path | None = None  # of recorded days; None: synthetic ones
 
     def day(self, seed: int) -> Day:
+        """Raises `recorded.NoData`."""
+        if self.data is not None:
+            return recorded_day(self.data, seed - 1, self.level, self.departures, self.faults)
         return synthetic_day(synthetic(self.sockets, self.level), seed, self.days, self.departures, self.faults)
+
+    def past(self, seed: int, number: int) -> Day:
+        """One of the days that came before: other seeds, or the recorded days before it."""
+        plain = replace(self, days=1, faults=False)
+        if self.data is not None:
+            return plain.day(seed - LEARN_DAYS + number)
+        return plain.day(LEARN_SEED + seed * LEARN_DAYS + number)
 
 
 def policy(name: str, day: Day, outlook: Outlook, habits: Habits | None, clock: Clock | None) -> Policy:
@@ -65,8 +78,8 @@ def policy(name: str, day: Day, outlook: Outlook, habits: Habits | None, clock: 
 def replay(question: Question, seed: int, clock: Clock | None = None) -> dict[str, Kpis]:
     """One seed under every policy that is asked for."""
     day = question.day(seed)
-    past = replace(question, days=1, faults=False)
-    habits = learn(day, past.day, question.forecasts) if OURS_NAME in question.policies else None
+    past = partial(question.past, seed)
+    habits = learn(day, past, question.forecasts) if OURS_NAME in question.policies else None
     outlook = Outlook.of(day, question.forecasts)
     found: dict[str, Kpis] = {}
     for name in question.policies:

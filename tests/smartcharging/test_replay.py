@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from smartcharging.replay.site import ALL, Level, Site, Socket, synthetic
 from smartcharging.replay.study import OFFLINE, OURS_NAME, POLICIES, Question, replay
 from smartcharging.replay.world import live
 
+RECORDED = Path(__file__).parents[3] / "shared" / "data"
 SMALL = Question(sockets=5, step_s=900, departures=Departures.KEPT, forecasts=Forecasts.PERFECT)
 
 
@@ -195,7 +197,7 @@ def test_the_command_prints_the_table_and_writes_the_numbers(tmp_path):
     )  # fmt: skip
 
     assert "| LLF" in out.getvalue()
-    assert file.read_text().startswith("level,")
+    assert file.read_text().startswith("site,level,")
 
 
 @pytest.mark.parametrize(
@@ -210,8 +212,29 @@ def test_the_command_prints_the_table_and_writes_the_numbers(tmp_path):
         ("--sockets=0", "--sockets must be from 1"),
         ("--step=7", "invalid choice: 7"),
         ("--level=none", "invalid choice"),
+        ("--site=recorded", "needs --data"),
     ],
 )
 def test_an_option_that_cannot_be_is_said(option, said):
     with pytest.raises(CommandError, match=said):
         call_command("replay", option, stdout=StringIO(), stderr=StringIO())
+
+
+def test_a_folder_without_recordings_is_named(tmp_path):
+    with pytest.raises(CommandError, match="sessions_jpl"):
+        call_command(
+            "replay", "--site=recorded", f"--data={tmp_path}", "--seed=1", stdout=StringIO(), stderr=StringIO()
+        )
+
+
+@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded series are not here")
+def test_a_recorded_day_has_the_cars_that_came_and_habits_of_days_before_it():
+    question = Question(data=RECORDED)
+
+    day, before = question.day(1), question.past(1, 19)
+
+    assert len(day.visits) > 20
+    assert all(0 <= v.arrival_s < v.departure_s <= 86_400 for v in day.visits)
+    assert before.visits != day.visits
+    assert 20_000 < day.building_w.mean() < 200_000
+    assert 0 < day.pv_w.max() <= day.site.pv_peak_w
