@@ -24,7 +24,7 @@ from smartcharging.engine.problem import MaximumTariff, PeakCharge, PlanProblem,
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode
 from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_prices
-from smartcharging.engine.window import counted_on_w, hurry, ready_by
+from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, ready_by
 from smartcharging.gather import (
     Place,
     View,
@@ -98,6 +98,7 @@ def day(site: Site, now: datetime) -> Day:
             export_limit_w=_limits(commands, "export_limit_w", start, slots),
             loads=loads.loads,
             sun_trust=RULES.sun_trust,
+            early_eur_per_kwh=WAITING_EUR_PER_KWH,
         ),
         view=view,
         market_eur_per_mwh=price.market_eur_per_mwh,

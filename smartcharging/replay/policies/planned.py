@@ -22,7 +22,7 @@ from smartcharging.engine.plan import solve
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Session, Snapshot
-from smartcharging.engine.window import counted_on_w, hurry, ready_by
+from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, ready_by
 from smartcharging.replay.days import SLOT_S
 from smartcharging.replay.moment import Known, Moment, Orders
 
@@ -114,6 +114,7 @@ class Planned:
             peak_eur_per_kw=site.peak_eur_per_kw,
             export_limit_w=np.full(slots, site.export_limit_w),
             sun_trust=RULES.sun_trust,
+            early_eur_per_kwh=WAITING_EUR_PER_KWH,
             battery_end_eur_per_kwh=self.known.day.stored_eur_per_kwh,
         )
 
