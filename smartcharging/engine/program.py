@@ -28,6 +28,8 @@ from smartcharging.engine.rows import Rows, stack
 from smartcharging.engine.snapshot import Mode
 
 TINY_EUR_PER_KWH = 1e-6
+TIE_EUR_PER_KWH = 1e-5
+"""What decides between cars for which it makes no difference to the money; no cost, so it is not judged."""
 TOLERANCE_KW = 1e-7
 
 
@@ -237,7 +239,8 @@ class Program:
         hours = h[self.slot]
         early = np.cumsum(h) - h  # when each slot begins
         hurry = np.array([s.hurry for s in problem.sessions], dtype=np.float64)[self.session]
-        cost[self.part("p")] = problem.early_eur_per_kwh * hurry * (early[self.slot] * 3600 / problem.slot_s) * hours
+        waits = problem.early_eur_per_kwh + TIE_EUR_PER_KWH * (hurry - 1.0)
+        cost[self.part("p")] = waits * (early[self.slot] * 3600 / problem.slot_s) * hours
         wanting = self.surplus[self.session]
         if wanting.any():
             cost[self.part("p")][wanting] -= (

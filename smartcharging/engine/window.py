@@ -8,8 +8,8 @@ has it ready a little before it leaves, where there is time for that.
 from __future__ import annotations
 
 WAITING_EUR_PER_KWH = 0.002
-"""What a quarter hour of waiting costs a kilowatt-hour, for each unit of `hurry`: a driver in four leaves early, and
-what a peak is spared by waiting is often paid for later (`docs/replay.md`)."""
+"""What a quarter hour of waiting costs a kilowatt-hour: a driver in four leaves early, and what a peak is spared by
+waiting is often paid for later (`docs/replay.md`)."""
 
 READY_BEFORE_SLOTS = 1  # more of it makes the plan's peak higher than it saves
 TAKES = 0.97  # of an offer, until a car has shown what it takes
