@@ -148,7 +148,8 @@ def test_the_same_seed_is_the_same_day_and_the_same_result():
     assert [replace(k, plan_s=0, cpu_s=0) for k in once.values()] == [
         replace(k, plan_s=0, cpu_s=0) for k in again.values()
     ]
-    assert replay(question, seed=6) != once
+    quick = replace(question, policies=("LLF",))
+    assert replay(quick, seed=6)["LLF"].total_eur != once["LLF"].total_eur
 
 
 def test_a_site_has_the_same_sockets_on_all_its_days_and_at_every_level():
@@ -179,8 +180,10 @@ def test_a_forecast_is_right_about_now_and_wrong_about_the_evening():
 
 
 def test_the_table_has_a_row_for_each_policy_and_compares_ours_day_by_day():
-    question = replace(SMALL, sockets=2, policies=(OFFLINE, "LLF", OURS_NAME))
-    results = {1: replay(question, 1), 2: replay(question, 2)}
+    question = replace(SMALL, sockets=2, policies=(OFFLINE, "LLF", "EDF"))
+    lived = {seed: replay(question, seed) for seed in (1, 2)}
+    # The table does not ask how a policy's numbers came about; EDF's come sooner than ours.
+    results = {seed: {OFFLINE: k[OFFLINE], "LLF": k["LLF"], OURS_NAME: k["EDF"]} for seed, k in lived.items()}
 
     printed = table.text(results)
 
