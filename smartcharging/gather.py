@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.db.models import Q
 
@@ -20,18 +19,16 @@ from csms.metering import DC_EFFICIENCY
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
 from csms.reported_models import ChargingNeeds
 from meters import live
-from meters.history import quarter_so_far
 from meters.measurement import Measurement, Quality
 from meters.models import Device, Site
-from smartcharging import narrowings, remember
+from smartcharging import narrowings, peaks, remember
 from smartcharging.engine import grid as engine
 from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
-from smartcharging.engine.peak import peak_target_w
 from smartcharging.engine.phase_steps import phases_shown
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
 from smartcharging.engine.vehicle import minimum_a, phases_to_count_on
-from smartcharging.models import ChargingGoal, Circuit, GridCommand, MonthPeak, Plan, Price, Tariff, Vehicle
+from smartcharging.models import ChargingGoal, Circuit, GridCommand, Plan, Price, Tariff, Vehicle
 from smartcharging.phase_learning import learn_steps
 from smartcharging.remember import EvseMemory, phase_currents
 
@@ -150,7 +147,7 @@ def look(site: Site, now: datetime) -> View:
     places = learn_steps(places, grid, readings, now)
     commands = narrowings.commands(site, now)
     tariff = Tariff.objects.filter(site=site).first() or Tariff(site=site)
-    peak_w = month_peak_w(site, now, tariff)
+    peak_w = peaks.month_peak_w(site, now, tariff)
     return View(
         site=site,
         now=now,
@@ -167,8 +164,8 @@ def look(site: Site, now: datetime) -> View:
             ),
             pv_w=_pv_w(devices, fresh),
             plan_valid=plan is not None,
-            peak_target_w=_peak_target_w(plan, tariff, peak_w),
-            quarter_import_wh=_quarter_import_wh(circuits[0], now),
+            peak_target_w=peaks.target_w(plan, tariff, peak_w),
+            quarter_import_wh=peaks.quarter_import_wh(circuits[0], now),
             background_a=_currents_at_nodes(_background(devices, circuits), node_of_device, fresh),
             pv_a=_currents_at_nodes([d for d in devices if d.kind == Device.Kind.PV], node_of_device, fresh),
             carried=remember.recall_carried(site.pk),
@@ -557,7 +554,7 @@ def energy_needed_wh(place: Place) -> float | None:
     return max(place.goal.energy_wh - place.transaction.energy_wh, 0.0)
 
 
-# --- plan, prices, peak ---------------------------------------------------------------------------------------------
+# --- plan, prices ---------------------------------------------------------------------------------------------
 
 
 def slot_index(plan: Plan, now: datetime) -> int:
@@ -591,47 +588,6 @@ def _at(values: object, index: int) -> float | None:
     if not isinstance(values, list) or not 0 <= index < len(values) or values[index] is None:
         return None
     return float(values[index])
-
-
-def month_start(site: Site, now: datetime) -> datetime:
-    """The first moment of the calendar month on the site's clock."""
-    local = now.astimezone(ZoneInfo(site.timezone))
-    return local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def month_end(site: Site, now: datetime) -> datetime:
-    """The first moment of the next calendar month on the site's clock."""
-    begins = month_start(site, now)
-    year, month = begins.year + begins.month // 12, begins.month % 12 + 1
-    return begins.replace(year=year, month=month)
-
-
-def month_peak_w(site: Site, now: datetime, tariff: Tariff) -> float:
-    """The month's highest quarter so far, never below what is billed anyway."""
-    found = MonthPeak.objects.filter(site=site, month=month_start(site, now).date()).first()
-    return max(tariff.peak_floor_w, found.peak_w if found is not None else 0.0)
-
-
-def _peak_target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | None:
-    """What this quarter should stay below: the month's peak, or a higher one the plan found worth its price.
-
-    Without a plan nobody has weighed a peak against a car, so cars are not held back for it.
-    """
-    if plan is None:
-        return None
-    if tariff.peak_eur_per_kw_month <= 0:
-        if tariff.access_power_w is None or tariff.access_excess_eur_per_kw_month <= 0:
-            return None
-        peak_w = max(peak_w, tariff.access_power_w)
-    planned = plan.result.get("peak_w")
-    return peak_target_w(peak_w, float(planned) if isinstance(planned, int | float) else None)
-
-
-def _quarter_import_wh(root: Circuit, now: datetime) -> float | None:
-    if root.meter_id is None:
-        return None
-    quarter = quarter_so_far(root.meter_id, now)
-    return None if quarter is None else quarter.import_wh
 
 
 def _price_now(site: Site, tariff: Tariff, now: datetime) -> float | None:

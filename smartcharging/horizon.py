@@ -10,17 +10,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 
 from meters.history import SLOT, slot_of
 from meters.models import Site
-from smartcharging import forecasts, habits, load_needs
+from smartcharging import forecasts, habits, load_needs, peaks
 from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import still_to_come
 from smartcharging.engine.grid import NOMINAL_V
-from smartcharging.engine.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession, Series
+from smartcharging.engine.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode
 from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_prices
@@ -33,13 +32,11 @@ from smartcharging.gather import (
     max_a,
     min_a,
     mode_of,
-    month_end,
-    month_start,
     phases_of,
     priority_of,
 )
 from smartcharging.load_needs import LoadNeeds
-from smartcharging.models import GridCommand, Price, SiteQuarter, Tariff
+from smartcharging.models import GridCommand, Price, Tariff
 from smartcharging.remember import EvseMemory
 
 SLOT_S = 900
@@ -93,7 +90,7 @@ def day(site: Site, now: datetime) -> Day:
             import_eur_per_kwh=price.import_eur_per_kwh,
             export_eur_per_kwh=price.export_eur_per_kwh,
             battery=one_battery(view.snapshot.batteries),
-            **peaks(site, view, start, slots),
+            **peaks.charges(site, view.tariff, view.month_peak_w, start, slots),
             import_limit_w=_limits(commands, "import_limit_w", start, slots),
             export_limit_w=_limits(commands, "export_limit_w", start, slots),
             loads=loads.loads,
@@ -228,41 +225,6 @@ def prices(site: Site, tariff: Tariff, start: datetime, slots: int) -> SlotPrice
     )
     market = [MarketPrice(row.start, row.minutes, row.eur_per_mwh) for row in rows]
     return slot_prices(terms, market, start, slots, site.tz)
-
-
-def peaks(site: Site, view: View, start: datetime, slots: int) -> dict[str, Any]:
-    """What peaks cost: this month's from its highest quarter hour so far, the next month's from the floor on."""
-    tariff = view.tariff
-    ends = math.ceil((month_end(site, start) - start) / SLOT)
-    month_ends = ends if ends < slots else None
-    rate, excess = tariff.peak_eur_per_kw_month, tariff.access_excess_eur_per_kw_month
-    charges = []
-    if month_ends is not None:
-        charges.append(PeakCharge("month_peak", rate, tariff.peak_floor_w, first_slot=month_ends))
-    if tariff.access_power_w is not None:
-        access_w = tariff.access_power_w
-        charges.append(PeakCharge("access_power", excess, max(access_w, view.month_peak_w), 0, month_ends))
-        if month_ends is not None:
-            charges.append(PeakCharge("access_power", excess, access_w, first_slot=month_ends))
-    cap = tariff.maximum_tariff_eur_per_kwh
-    return {
-        "month_peak_w": view.month_peak_w,
-        "peak_eur_per_kw": rate,
-        "month_ends": month_ends,
-        "charges": tuple(charges),
-        "maximum_tariff": None if cap is None else MaximumTariff(cap, _other_import_wh(site, start, slots)),
-    }
-
-
-def _other_import_wh(site: Site, start: datetime, slots: int) -> float:
-    """What this month imports outside the horizon: measured so far, and at the same pace after it."""
-    begins, ends = month_start(site, start), month_end(site, start)
-    known = SiteQuarter.objects.filter(site=site, slot__gte=begins, slot__lt=start, grid_w__isnull=False)
-    quarters = [max(watts, 0.0) for watts in known.values_list("grid_w", flat=True) if watts is not None]
-    if not quarters:
-        return 0.0
-    outside = (start - begins) / SLOT + max((ends - start) / SLOT - slots, 0.0)
-    return sum(quarters) / len(quarters) * outside * SLOT_S / 3600
 
 
 def _commands(site: Site, start: datetime, slots: int) -> Iterable[GridCommand]:

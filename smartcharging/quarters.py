@@ -16,8 +16,8 @@ from django.db.models import Max, Min
 from csms.models import MeterSample
 from meters.history import HOLD_S, SLOT, Sample, slot_of, summarize
 from meters.models import Device, QuarterHour, Site
-from smartcharging.gather import month_start
 from smartcharging.models import Circuit, MonthPeak, SiteQuarter
+from smartcharging.peaks import month_start
 
 LATE = timedelta(hours=1)
 FARTHEST_BACK = timedelta(days=60)

@@ -15,8 +15,8 @@ from django.db.models import Max
 from csms.models import EVSE, IdToken, Transaction
 from meters.history import SLOT, slot_of
 from meters.models import Device, QuarterHour, Site
-from smartcharging.gather import month_start
 from smartcharging.models import Circuit, MonthPeak, Price, SiteQuarter
+from smartcharging.peaks import month_start
 from webapp.demo import cars
 from webapp.demo.people import Stay, stays_between
 from webapp.demo.replay import Replay
