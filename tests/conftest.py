@@ -27,10 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# Conversations, limits, drawings: they write as much as any other, but what they try is not what is written. What is
-# tried of the database itself (the ledger, the writer, many gateways, queries, permissions) runs on both.
+# Conversations, limits, devices, pages, drawings: they write as much as any other, but what they try is not what is
+# written. What is tried of the database itself (the ledger, the writer, many gateways, queries, permissions) runs on
+# both.
 _SAME_ON_ANY_DATABASE = frozenset(
     {
+        "test_admin_actions",
+        "test_admin_pages",
         "test_bad_line",
         "test_bad_network",
         "test_bad_peers",
@@ -40,9 +43,11 @@ _SAME_ON_ANY_DATABASE = frozenset(
         "test_independent_station",
         "test_limits",
         "test_obedience",
+        "test_poller",
         "test_security_certificates",
         "test_security_door",
         "test_simulator_at_gateway",
+        "test_stream",
         "test_valid_messages",
     }
 )

@@ -18,7 +18,7 @@ from smartcharging.engine.snapshot import BatteryState, Mode
 from tests.smartcharging.planning_worlds import ALL, MIDNIGHT, ON_L1, ON_L2
 
 SLOTS = 8
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PHASES = [ALL, ON_L1, ON_L2, (True, True, False), (False, False, True)]
 
 

@@ -9,6 +9,8 @@ from csms.schemas import V16, V201, dialect
 from webapp import ocpp_table
 from webapp.management.commands import ocpp_table as command
 
+pytestmark = pytest.mark.xdist_group("ocpp table")  # the code is read once for all of them
+
 
 def test_the_page_is_up_to_date():
     assert command.PAGE.read_text() == ocpp_table.markdown(), "make it anew: manage.py ocpp_table"
