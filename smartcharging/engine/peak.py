@@ -5,12 +5,10 @@ Pure. The plan weighs a new peak against everything else; the live layer holds t
 
 from __future__ import annotations
 
-PEAK_SLACK = 1.0
-"""The building never does exactly what was forecast; the plan is made anew long before this is used up."""
-
 
 def peak_target_w(month_peak_w: float, planned_peak_w: float | None) -> float:
-    """The month's peak so far, or a higher one that the plan found worth its price."""
+    """The month's peak so far, or a higher one that the plan found worth its price, and nothing above it: whatever is
+    reached is paid for, so the next plan would begin from it."""
     if planned_peak_w is None:
         return month_peak_w
-    return max(month_peak_w, planned_peak_w * PEAK_SLACK)
+    return max(month_peak_w, planned_peak_w)
