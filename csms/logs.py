@@ -140,10 +140,11 @@ def told(station_pk: int, notice: Notice) -> None:
         request = requests.filter(unfinished).order_by("-pk").first()
     if request is None or notice.status == "Idle":
         return
-    changes: dict[str, object] = {"status": notice.status[:40], "heard_at": notice.received}
+    _note(request, status=notice.status[:40], heard_at=notice.received)
     if request.state in OPEN:
-        changes |= _progress(request, notice.status)
-    _note(request, **changes)
+        # Only from the state it was read in: the file may arrive meanwhile, in another process, and settles it.
+        still = LogRequest.objects.filter(pk=request.pk, state=request.state)
+        still.update(**_progress(request, notice.status))
 
 
 def _progress(request: LogRequest, status: str) -> dict[str, object]:

@@ -9,11 +9,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.files.base import ContentFile
 from django.db import connections
+from django.utils import timezone
 
 from csms import bus, logs, rollouts
 from csms.models import ChargingStation, OcppMessage, StationVariable
 from csms.station_files import FilesNotPossible
 from csms.tasks import advance_rollouts
+from csms.vocabulary import Notice, Subject
 from csms.workflow_models import FirmwareImage, FirmwareRollout, FirmwareUpdate, LogRequest
 from tests.csms.charge_point import V16, V201, basic, running, station, written
 from tests.csms.longer_work import PASSWORD, Yard, living, until, yard
@@ -214,6 +216,27 @@ async def test_what_the_station_says_of_its_log():
         with pytest.raises(bus.CallRefused):
             await sync_to_async(logs.fetch)(world.station)
         assert await LogRequest.objects.acount() == 2
+
+
+@pytest.mark.parametrize("status", ["Uploading", "Uploaded", "UploadFailure"])
+def test_a_word_that_the_file_overtakes_does_not_undo_it(status: str, monkeypatch: pytest.MonkeyPatch):
+    """The web process stores the file between the writer's look and its stroke."""
+    world, now = yard(), timezone.now()
+    made = LogRequest.objects.create(
+        station=world.station, request_id=7, asked_at=now, upload_until=now + logs.UPLOAD_WITHIN
+    )
+    part = logs.folder() / "race.part"
+    part.write_bytes(b"log of SIM-1")
+    judge = logs._progress
+
+    def slow(request: LogRequest, said: str) -> dict[str, object]:
+        assert logs.arrived(made.pk, part, "0" * 64, "x.log", now)
+        return judge(request, said)
+
+    monkeypatch.setattr(logs, "_progress", slow)
+    logs.told(world.station.pk, Notice(Subject.LOG, status, now, 7))
+    made.refresh_from_db()
+    assert (made.state, made.status, made.detail) == ("uploaded", status, "")
 
 
 async def test_a_station_that_is_away_leaves_no_request_behind():
