@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
+# A machine that forbids bytecode would have each of the many processes compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help run test check format bench bench-peers requirements clean
 
 help:

@@ -26,7 +26,8 @@ def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True, mask: bool = 
     if not mask:
         return head + payload
     key = b"\x5a\x01\xfe\x33"
-    return head + key + bytes(b ^ key[i % 4] for i, b in enumerate(payload))
+    wide = int.from_bytes((key * (size // 4 + 1))[:size], "big")
+    return head + key + (int.from_bytes(payload, "big") ^ wide).to_bytes(size, "big")
 
 
 def call(message_id: str, action: str = "Heartbeat", payload: Any = None) -> bytes:

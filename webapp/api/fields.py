@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,7 +102,7 @@ class OnlySite:
         raise serializers.ValidationError(_("Say which site: its id or its name."), code="required")
 
 
-class _Reference(serializers.RelatedField[Any, Any, Any]):
+class _Reference(serializers.RelatedField[Any, Any, Any], ABC):
     """A record of the caller's sites. One he may not see is as absent as one that does not exist."""
 
     default_error_messages = {
@@ -119,8 +120,9 @@ class _Reference(serializers.RelatedField[Any, Any, Any]):
             self.fail("missing", value=str(data)[:50])
         return found
 
+    @abstractmethod
     def find(self, data: str | int) -> Any:
-        raise NotImplementedError
+        """The record, or None."""
 
 
 @extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string"}], "description": "id, or name"})
