@@ -15,15 +15,16 @@ import numpy as np
 
 from meters.history import SLOT, slot_of
 from meters.models import Site
-from smartcharging import forecasts, habits, load_needs, peaks
+from smartcharging import forecasts, habits, load_needs, peaks, punctuality
 from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import still_to_come
+from smartcharging.engine.forecast.leaving import Punctuality, gone
 from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode
 from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_prices
-from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, ready_by
+from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, losses, ready_by
 from smartcharging.gather import (
     Place,
     View,
@@ -75,7 +76,14 @@ def day(site: Site, now: datetime) -> Day:
     building_w, pv_w = forecasts.expected(site, start, slots, now, view)
     price = prices(site, view.tariff, start, slots)
     commands = list(_commands(site, start, slots))
-    present = tuple(_session(p, start, slots, now, view.snapshot.carried) for p in cars)
+    who = punctuality.of_site(site, now, [t for p in cars if (t := _token(p)) is not None])
+    present = tuple(
+        replace(
+            _session(p, start, slots, now, view.snapshot.carried),
+            gone_eur_per_kwh=_losses(p, who(_token(p)), start, slots, now),
+        )
+        for p in cars
+    )
     free = [_free(p, start, slots, now) for p in view.places if p.evse.available]
     coming = still_to_come(habits.of_site(site, now), start, slots, site.tz, [p for p in free if p.first_slot < slots])
     loads = load_needs.needs(view, start, slots)
@@ -144,6 +152,19 @@ def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Ca
         group=place.station.pk if station_w is not None else None,
         group_max_w=station_w * 3 * NOMINAL_V if station_w is not None else None,
     )
+
+
+def _token(place: Place) -> int | None:
+    return place.transaction.id_token_id if place.transaction is not None else None
+
+
+def _losses(place: Place, who: Punctuality, start: datetime, slots: int, now: datetime) -> tuple[float, ...]:
+    """What putting the car off may lose, as its driver may leave before he said. Of who said nothing, nothing."""
+    goal, transaction = place.goal, place.transaction
+    if goal is None or transaction is None or goal.departure is None or goal.departure <= now:
+        return ()
+    here_s = max((start - transaction.started_at).total_seconds(), 0.0)
+    return losses(gone(who, here_s, (goal.departure - start).total_seconds(), slots, SLOT_S), None)
 
 
 def _free(place: Place, start: datetime, slots: int, now: datetime) -> PlanSession:

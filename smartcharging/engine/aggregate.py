@@ -96,6 +96,7 @@ def applies(program: Program) -> bool:
         and not program.surplus.any()
         and not program.fast.any()
         and not program.giving.size
+        and not program.gone.any()
         and float(np.ptp(program.efficiency)) <= SAME_EFFICIENCY
         and values.shape[0] <= MOST_CLASSES
         and not program.on_battery_path[1:][below].any()

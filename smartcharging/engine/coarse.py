@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from smartcharging.engine import rooms, worth
 from smartcharging.engine.answer import Answer
 from smartcharging.engine.loads import Load, ShiftableBlock, Switchable, most_w
-from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
+from smartcharging.engine.problem import PeakCharge, PlanProblem, PlanSession, Series
 
 STAGES = ((24.0, 0.5), (36.0, 1.0))
 """From so many hours on, slots of so many hours."""
@@ -109,7 +109,13 @@ def coarsen(problem: PlanProblem, at: Borders) -> PlanProblem:
             draw_w=mean(full(load.draw_w)),
         )
 
-    sessions = tuple(replace(s, first_slot=place(s.first_slot), last_slot=place(s.last_slot)) for s in problem.sessions)
+    def meant(s: PlanSession) -> PlanSession:
+        losses = np.zeros(problem.slots)
+        losses[: len(s.gone_eur_per_kwh)] = s.gone_eur_per_kwh[: problem.slots]
+        by_slot = tuple(mean(losses).tolist()) if s.gone_eur_per_kwh else ()
+        return replace(s, first_slot=place(s.first_slot), last_slot=place(s.last_slot), gone_eur_per_kwh=by_slot)
+
+    sessions = tuple(meant(s) for s in problem.sessions)
     loads = tuple(in_long_slots(load) for load in problem.loads)
     return replace(problem, sessions=sessions, loads=loads, slot_hours=width * problem.slot_s / 3600, **changes)
 

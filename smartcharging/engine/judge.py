@@ -112,11 +112,13 @@ def _peaks_eur(problem: PlanProblem, grid_w: Series, bought_kwh: Series) -> floa
 
 
 def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> float:
-    """Shortfalls, early charging, wear, what is left in the battery, surplus well used, promises to loads."""
+    """Shortfalls, early charging, drivers who may have left, wear, what is left in the battery, surplus well used,
+    promises to loads."""
     slots = (np.cumsum(h) - h) * 3600 / problem.slot_s  # when each begins
     kwh = cars.power_w / 1000 * h
     total = judge_loads.promises_eur(problem, plan)
     total += problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
+    total += float((kwh * worth.losses(problem)).sum())
     total -= float(cars.efficiency[cars.surplus] @ (kwh[cars.surplus] @ worth.surplus_values(problem)))
     short_kwh = np.maximum(cars.energy_wh - cars.efficient_w @ h, 0.0) / 1000
     wear = np.array([s.wear_eur_per_kwh for s in problem.sessions])

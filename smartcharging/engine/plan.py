@@ -157,8 +157,9 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             energy = max_w * efficiency * float(problem.hours[first:last].sum())
         value = s.value_eur_per_kwh if s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) else None
         phases = s.phases if any(s.phases) else (True, True, True)
+        gone = s.gone_eur_per_kwh if all(isfinite(x) and x >= 0 for x in s.gone_eur_per_kwh) else ()
         energy = max(energy, 0.0)
-        right = (node, phases, first, last, max_w, energy, efficiency, value)
+        right = (node, phases, first, last, max_w, energy, efficiency, value, gone)
         if right == (
             s.node,
             s.phases,
@@ -168,6 +169,7 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             s.energy_wh,
             s.efficiency,
             s.value_eur_per_kwh,
+            s.gone_eur_per_kwh,
         ):
             out[i] = s
             continue
@@ -181,6 +183,7 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             energy_wh=energy,
             efficiency=efficiency,
             value_eur_per_kwh=value,
+            gone_eur_per_kwh=gone,
         )
     return tuple(out[i] for i in range(len(problem.sessions)))
 

@@ -41,6 +41,7 @@ class PlanSession:
     discharge_w: float = 0.0  # what the car can give back, if its driver lends any of what is in it …
     lends_wh: float = 0.0  # … so much, at the meter, to be back by the departure as far as the goal asks
     wear_eur_per_kwh: float = 0.0  # of a car that gives, each kWh in or out
+    gone_eur_per_kwh: tuple[float, ...] = ()  # by slot of the horizon: what a kWh loses there, as the car may have left
     hurry: float = 1.0  # among equals the larger goes first (`window.py`); no cost
     expected: bool = False  # a car that may still come (`forecast/arrivals.py`): planned with, promised nothing
 

@@ -232,6 +232,11 @@ class Program:
     # What it costs
 
     @cached_property
+    def gone(self) -> Series:
+        """What a kWh in each cell loses by the chance that its driver has left before (`forecast/leaving.py`)."""
+        return worth.losses(self.problem)[self.session, self.slot]
+
+    @cached_property
     def money(self) -> Series:
         """Energy, wear, peak, what is left in the battery, shortfalls, and the preference for early charging."""
         problem, h = self.problem, self.hours
@@ -240,7 +245,7 @@ class Program:
         early = np.cumsum(h) - h  # when each slot begins
         hurry = np.array([s.hurry for s in problem.sessions], dtype=np.float64)[self.session]
         waits = problem.early_eur_per_kwh + TIE_EUR_PER_KWH * (hurry - 1.0)
-        cost[self.part("p")] = waits * (early[self.slot] * 3600 / problem.slot_s) * hours
+        cost[self.part("p")] = (waits * (early[self.slot] * 3600 / problem.slot_s) + self.gone) * hours
         wanting = self.surplus[self.session]
         if wanting.any():
             cost[self.part("p")][wanting] -= (

@@ -7,9 +7,15 @@ has it ready a little before it leaves, where there is time for that.
 
 from __future__ import annotations
 
+from smartcharging.engine.problem import Series
+
 WAITING_EUR_PER_KWH = 0.002
 """What a quarter hour of waiting costs a kilowatt-hour: a driver in four leaves early, and what a peak is spared by
 waiting is often paid for later (`docs/replay.md`)."""
+
+LEFT_SHORT_EUR_PER_KWH = 0.8
+"""What a kilowatt-hour is worth that a driver who left early goes without, where his goal has no price of its own. More
+than any hour of the market saves, and little enough that a small chance of it is weighed."""
 
 READY_BEFORE_SLOTS = 1  # more of it makes the plan's peak higher than it saves
 TAKES = 0.97  # of an offer, until a car has shown what it takes
@@ -31,6 +37,12 @@ def counted_on_w(max_w: float, takes: float | None) -> float:
     if takes is None or takes < LEAST_TAKES:
         return max_w * TAKES
     return max_w * takes
+
+
+def losses(gone: Series, value_eur_per_kwh: float | None) -> tuple[float, ...]:
+    """By slot, what a kWh loses that is put off until then, given the chance that its driver has left before."""
+    worth = LEFT_SHORT_EUR_PER_KWH if value_eur_per_kwh is None else value_eur_per_kwh
+    return tuple((gone * max(worth, 0.0)).tolist())
 
 
 def hurry(last_slot: int, energy_wh: float, max_w: float, slot_s: int, running: bool) -> float:

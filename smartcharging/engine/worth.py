@@ -25,14 +25,16 @@ LEAST_SPREAD_EUR_PER_KWH = 1e-3
 
 
 def dearest_kwh(problem: PlanProblem) -> float:
-    """More than any kilowatt-hour can cost in this problem [EUR/kWh]: its price, and a new peak all of its own."""
+    """More than any kilowatt-hour can cost in this problem [EUR/kWh]: its price, a new peak all of its own, and that
+    it comes too late."""
     prices = problem.import_eur_per_kwh
     spread = float(np.max(prices, initial=0.0) - np.min(prices, initial=0.0))
     wear = problem.battery.wear_eur_per_kwh if problem.battery else 0.0
     least_efficiency = min((s.efficiency for s in problem.sessions), default=1.0)
     shortest_h = float(problem.hours.min(initial=problem.slot_s / 3600))
     peaks = sum(max(c.eur_per_kw, 0.0) for c in problem.peak_charges) / shortest_h
-    return (spread + wear + peaks + 1.0) / least_efficiency
+    lost = max((max(s.gone_eur_per_kwh, default=0.0) for s in problem.sessions), default=0.0)
+    return (spread + wear + peaks + lost + 1.0) / least_efficiency
 
 
 def goal_values(problem: PlanProblem) -> Series:
@@ -52,6 +54,16 @@ def goal_values(problem: PlanProblem) -> Series:
         ],
         dtype=np.float64,
     )
+
+
+def losses(problem: PlanProblem) -> Series:
+    """EUR that a kWh loses in each slot by the chance that its driver has left: axes session, slot. Only who waits for
+    a promise can lose by it; a car that also gives is left out, as it might gain."""
+    found = np.zeros((len(problem.sessions), problem.slots))
+    for i, s in enumerate(problem.sessions):
+        if s.gone_eur_per_kwh and s.mode is Mode.PLAN and not s.discharge_w:
+            found[i, : len(s.gone_eur_per_kwh)] = s.gone_eur_per_kwh[: problem.slots]
+    return found
 
 
 def load_values(problem: PlanProblem) -> Series:

@@ -15,6 +15,7 @@ import numpy as np
 
 from smartcharging.engine.forecast.arrivals import Habits
 from smartcharging.engine.forecast.arrivals import Visit as Came
+from smartcharging.engine.forecast.leaving import Punctuality, Stay
 from smartcharging.replay.days import DAY_S, SLOT_S, Day
 from smartcharging.replay.site import Floats
 
@@ -106,3 +107,12 @@ def learn(day: Day, past: Callable[[int], Day], kind: Forecasts, days: int = LEA
             if v.arrival_s < DAY_S
         ]
     return Habits.of(visits, first, day.start, day.start.tzinfo or first.astimezone().tzinfo)  # type: ignore[arg-type]
+
+
+def learn_leaving(day: Day, past: Callable[[int], Day], days: int = LEARN_DAYS) -> Punctuality:
+    """How early drivers left on the same days before."""
+    return Punctuality.of(
+        Stay(day.at(v.arrival_s), day.at(v.stated_s), day.at(v.departure_s))
+        for number in range(days)
+        for v in past(number).visits
+    )

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from smartcharging.engine.forecast.arrivals import Habits
+from smartcharging.engine.forecast.leaving import Punctuality
 from smartcharging.replay.days import Day, Departures, synthetic_day
 from smartcharging.replay.kpis import Kpis, evaluate
 from smartcharging.replay.moment import Known, Policy
-from smartcharging.replay.outlook import LEARN_DAYS, LEARN_SEED, Forecasts, Outlook, learn
+from smartcharging.replay.outlook import LEARN_DAYS, LEARN_SEED, Forecasts, Outlook, learn, learn_leaving
 from smartcharging.replay.policies import offline, rules
 from smartcharging.replay.policies.planned import ACN_LIKE, MYOPIC, OURS, Planned
 from smartcharging.replay.recorded import recorded_day
@@ -67,26 +68,38 @@ class Question:
         return plain.day(LEARN_SEED + seed * LEARN_DAYS + number)
 
 
-def policy(name: str, day: Day, outlook: Outlook, habits: Habits | None, clock: Clock | None) -> Policy:
+@dataclass(frozen=True)
+class Learnt:
+    """What other days taught."""
+
+    habits: Habits
+    punctuality: Punctuality
+
+
+def policy(name: str, day: Day, outlook: Outlook, learnt: Learnt | None, clock: Clock | None) -> Policy:
     """A policy for one replay, by its name."""
     known = Known(day, outlook.expected, clock)
     if name in RULES:
         return RULES[name](known)
-    return Planned(known, PLANS[name], habits)
+    if learnt is None:
+        return Planned(known, PLANS[name])
+    return Planned(known, PLANS[name], learnt.habits, learnt.punctuality)
 
 
 def replay(question: Question, seed: int, clock: Clock | None = None) -> dict[str, Kpis]:
     """One seed under every policy that is asked for."""
     day = question.day(seed)
     past = partial(question.past, seed)
-    habits = learn(day, past, question.forecasts) if OURS_NAME in question.policies else None
+    learnt = None
+    if OURS_NAME in question.policies:
+        learnt = Learnt(learn(day, past, question.forecasts), learn_leaving(day, past))
     outlook = Outlook.of(day, question.forecasts)
     found: dict[str, Kpis] = {}
     for name in question.policies:
         if name == OFFLINE:
             lived = offline.live(day, clock)
         else:
-            lived = live(day, policy(name, day, outlook, habits, clock), question.step_s, clock)
+            lived = live(day, policy(name, day, outlook, learnt, clock), question.step_s, clock)
         found[name] = evaluate(day, lived)
     return found
 

@@ -16,13 +16,14 @@ import numpy as np
 from smartcharging.engine.allocate import allocate
 from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import Habits, still_to_come
+from smartcharging.engine.forecast.leaving import Punctuality, gone
 from smartcharging.engine.grid import NOMINAL_V, Phases
 from smartcharging.engine.peak import peak_target_w
 from smartcharging.engine.plan import solve
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Session, Snapshot
-from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, ready_by
+from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, losses, ready_by
 from smartcharging.replay.days import SLOT_S
 from smartcharging.replay.moment import Known, Moment, Orders
 
@@ -40,7 +41,7 @@ class Parts:
 
     name: str
     battery: bool = True  # the plan has the battery, else it serves the connection by itself
-    arrivals: bool = True  # the plan leaves room for cars that are expected
+    arrivals: bool = True  # the plan leaves room for cars that are expected, and reckons with drivers who leave early
     peak: bool = True  # the live layer holds the quarter hour to the plan's peak
     quantile: float | None = None
 
@@ -53,8 +54,10 @@ ACN_LIKE = Parts("ACN-MPC-like", battery=False, arrivals=False, peak=False)
 class Planned:
     """Plan, follow, plan again."""
 
-    def __init__(self, known: Known, parts: Parts, habits: Habits | None = None) -> None:
-        self.name, self.known, self.parts, self.habits = parts.name, known, parts, habits
+    def __init__(
+        self, known: Known, parts: Parts, habits: Habits | None = None, punctuality: Punctuality | None = None
+    ) -> None:
+        self.name, self.known, self.parts, self.habits, self.punctuality = parts.name, known, parts, habits, punctuality
         self.plan_s: list[float] = []
         self.plan: PlanResult | None = None
         self._planned_at, self._first, self._building_w = -SLOT_S, 0, 0.0
@@ -126,6 +129,7 @@ class Planned:
         leaves = min(max(self._leaves_s(moment, i) // SLOT_S - moment.second // SLOT_S, 1), slots)
         need_wh, running = float(moment.need_wh[i]), bool(moment.measured_a[i].max() > DRAWS_A)
         last = ready_by(leaves, need_wh, most_w, SLOT_S)
+        value = moment.site.value_eur_per_kwh[priority]
         return PlanSession(
             key=socket.key,
             node=socket.node,
@@ -137,7 +141,17 @@ class Planned:
             energy_wh=need_wh,
             priority=priority,
             hurry=hurry(last, need_wh, most_w, SLOT_S, running),
-            value_eur_per_kwh=moment.site.value_eur_per_kwh[priority],
+            value_eur_per_kwh=value,
+            gone_eur_per_kwh=losses(self._gone(moment, i, last), value),
+        )
+
+    def _gone(self, moment: Moment, i: int, slots: int) -> Series:
+        """The chance that the driver has left, by slot. Of one who stays longer than he said nothing is known."""
+        if self.punctuality is None or not self.parts.arrivals or float(moment.stated_s[i]) <= moment.second:
+            return np.zeros(0)
+        since = moment.second // SLOT_S * SLOT_S
+        return gone(
+            self.punctuality, since - float(moment.arrived_s[i]), float(moment.stated_s[i]) - since, slots, SLOT_S
         )
 
     def _leaves_s(self, moment: Moment, i: int) -> int:
