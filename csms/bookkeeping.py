@@ -20,6 +20,8 @@ from csms.stations import MOST_EVSES, Sample, evse_of, refresh_state, samples_of
 from csms.story import AFTER_END, JUMPED_BACK, SEQ_TWICE, UNTIMED, Fact, suspended, tell
 from csms.succession import Succession
 from csms.vocabulary import Kind, MeterValue, TransactionReport, Verdict, content_key
+from meters.models import Site
+from meters.supply import Supply
 
 SUPERSEDED = "closed_by_next"
 """The next transaction on the same EVSE began and nobody told of this one's end; it still counts when it comes."""
@@ -68,6 +70,7 @@ class Batch:
     """Events and meter values of one database transaction, taken in order and written in few statements."""
 
     def __init__(self, entries: Sequence[Entry], stations: Iterable[int] = ()) -> None:
+        self._supplies: dict[int | None, Supply] = {None: Supply.TN}
         self.stations = ledger_store.stations([*(pk for pk, _ in entries), *stations]) if entries or stations else {}
         self._transactions = ledger_store.transactions(
             (pk, report.transaction_id) for pk, report in entries if report.transaction_id
@@ -207,10 +210,18 @@ class Batch:
                 self.retell(self._transactions.setdefault((station.pk, transaction.transaction_id), transaction))
         return filed
 
+    def _supply(self, station: ChargingStation) -> Supply:
+        """How the lines of its site carry power; asked once for each site."""
+        if station.site_id is not None and station.site_id not in self._supplies:
+            found = Site.objects.filter(pk=station.site_id).values_list("supply", flat=True).first()
+            self._supplies[station.site_id] = Supply(found or Supply.TN)
+        return self._supplies[station.site_id]
+
     def _progress(
         self, station: ChargingStation, evse: EVSE, transaction: Transaction | None, values: Sequence[MeterValue]
     ) -> None:
-        rows = samples_of(station, evse.pk, values, transaction.pk if transaction is not None else None)
+        running = transaction.pk if transaction is not None else None
+        rows = samples_of(station, evse.pk, values, running, self._supply(station))
         self._sign(station, transaction, evse.number, values)
         if transaction is None:
             for row, value in zip(rows, (v for v in values if v.quantities), strict=True):
@@ -292,7 +303,11 @@ class Batch:
             transaction.remote_start_id = report.remote_start_id
         number = transaction.evse.number if transaction.evse is not None else 0
         self._sign(station, transaction, number, report.values)
-        rows = samples_of(station, transaction.evse_id, report.values, transaction.pk) if transaction.evse_id else []
+        rows = (
+            samples_of(station, transaction.evse_id, report.values, transaction.pk, self._supply(station))
+            if transaction.evse_id
+            else []
+        )
         if self._goes_on(station, transaction, report, rows):
             self._samples += rows
             return

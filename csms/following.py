@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from csms.profiles import NOMINAL_V, Unit
+from meters.supply import Supply, power_weight
 
 DRAWS_A = 1.0
 """A current above this is a car that charges; below it nothing is proven."""
@@ -82,9 +83,9 @@ class Watch:
         return self.limit_a * (1 + share) + patience.tolerance_a
 
 
-def amps_of(value: float, unit: Unit, phases: int) -> float:
+def amps_of(value: float, unit: Unit, phases: int, supply: Supply = Supply.TN) -> float:
     """A limit as amps per phase; watts are those of so many phases."""
-    return value if unit is Unit.A else value / (NOMINAL_V * max(phases, 1))
+    return value if unit is Unit.A else value / (NOMINAL_V * power_weight(phases, supply))
 
 
 class Schedule(StrEnum):
@@ -96,7 +97,9 @@ class Schedule(StrEnum):
     UNSUPPORTED = "no"
 
 
-def judge_schedule(answer: Mapping[str, Any], limit_a: float, phases: int, patience: Patience) -> tuple[Schedule, str]:
+def judge_schedule(
+    answer: Mapping[str, Any], limit_a: float, phases: int, patience: Patience, supply: Supply = Supply.TN
+) -> tuple[Schedule, str]:
     """Hold a composite schedule against a limit: what it says, and its first limit in words (Q22).
 
     Any unit, any number of phases, and an empty list are understood.
@@ -106,6 +109,6 @@ def judge_schedule(answer: Mapping[str, Any], limit_a: float, phases: int, patie
         return Schedule.EMPTY, ""
     first = periods[0]
     unit = Unit.W if str(answer.get("unit")).upper().startswith("W") else Unit.A
-    told = amps_of(float(first["limit"]), unit, int(first.get("phases") or phases))
+    told = amps_of(float(first["limit"]), unit, int(first.get("phases") or phases), supply)
     words = f"{first['limit']:g} {unit}"
     return (Schedule.AGREES if told <= limit_a + patience.tolerance_a / 2 else Schedule.DIFFERS), words

@@ -41,6 +41,7 @@ from csms.obedience_models import Alarm
 from csms.profiles import NOMINAL_V, ChargingProfile, Purpose, Unit
 from csms.rpc import EMERGENCY, LIMIT, UNASKED, URGENT, GaveWay
 from csms.slots import SAME, Accepted, Slot, value_of
+from meters.supply import Supply, power_weight
 
 if TYPE_CHECKING:
     from csms.following import Patience
@@ -219,7 +220,7 @@ class Keeper:
         record = self._session.record
         if unit is Unit.A:
             return record.fail_safe_a
-        return record.fail_safe_a * NOMINAL_V * self.wired
+        return record.fail_safe_a * self.watts_per_a(self.wired)
 
     # ------------------------------------------------------------------ the loop
 
@@ -408,11 +409,18 @@ class Keeper:
     def wired(self) -> int:
         """How many phases a limit in watts is shared over."""
         record = self._session.record
-        return 3 if record.dc else len(record.phases)
+        if record.dc:
+            return 3
+        between_two = record.supply is Supply.IT and len(record.phases) == 2
+        return 1 if between_two else len(record.phases)
+
+    def watts_per_a(self, phases: int) -> float:
+        """What an amp carries to a car on so many phases."""
+        return NOMINAL_V * power_weight(phases, self._session.record.supply)
 
     def amps(self, want: Want) -> float:
         """A want in amps per phase, to compare wants with each other and with the meter."""
-        return value_of(want) if want.limit_a is not None else value_of(want) / (NOMINAL_V * self.wired)
+        return value_of(want) if want.limit_a is not None else value_of(want) / self.watts_per_a(self.wired)
 
     def _remember(self, slot: Slot, rung: Rung, transaction: bool, failed: Sequence[Rung]) -> None:
         slot.rung = rung
@@ -472,7 +480,8 @@ class Keeper:
         if told is unit:
             return max(0.0, value)
         phases = self.wired if self._session.record.dc else (want.phases or slot.shared_over or self.wired)
-        return max(0.0, value * NOMINAL_V * phases if unit is Unit.W else value / (NOMINAL_V * phases))
+        each_w = self.watts_per_a(phases)
+        return max(0.0, value * each_w if unit is Unit.W else value / each_w)
 
     def _start(self, now: datetime) -> datetime:
         """A minute ago, on the station's own clock."""

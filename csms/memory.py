@@ -23,6 +23,7 @@ from csms.models import EVSE, PHASE_NAMES, ChargingStation, IdToken, Transaction
 from csms.obedience_models import Alarm
 from csms.security_models import StationCertificate
 from csms.vocabulary import ShownToken, Verdict
+from meters.supply import Supply
 
 log = logging.getLogger(__name__)
 READ_AT_ONCE = 500
@@ -72,6 +73,7 @@ class StationRecord:
     alarms: frozenset[str] = frozenset()  # keys of those that are open
     serial_number: str = ""
     security: Security = NOTHING_SAID
+    supply: Supply = Supply.TN  # of its site
 
     @property
     def product(self) -> Key | None:
@@ -120,6 +122,7 @@ _STATION_FIELDS = (
     "firmware_version",
     "capabilities",
     "serial_number",
+    "site__supply",
 )
 _SECURITY_FIELDS = tuple(f"security__{f.name}" for f in fields(Security))
 
@@ -174,7 +177,8 @@ def _record(row: Any, evses: dict[int, int], models: Mapping[Key, ModelRecord]) 
         model_record=model,
         own=frozenset(own) | frozenset(taught if isinstance(taught, dict) else ()),
         serial_number=row[14],
-        security=Security(row[15], row[16], row[17], row[18], row[19], row[20] or "", row[21]),
+        security=Security(row[16], row[17], row[18], row[19], row[20], row[21] or "", row[22]),
+        supply=Supply(row[15] or Supply.TN),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from csms.vocabulary import MeterValue
 from meters.measurement import NOMINAL_V, Measurement, PerPhase, Quality
+from meters.supply import Supply, between, power_weight
 
 STATION_PHASES = ("L1", "L2", "L3")
 _INDEX = {"L1": 0, "L2": 1, "L3": 2}
@@ -33,8 +34,12 @@ def measurement(
     max_a: float,
     previous: Measurement | None = None,
     at: datetime | None = None,
+    supply: Supply = Supply.TN,
 ) -> Measurement:
     """What an EVSE draws at this moment. `phases` are the grid phases of the station's own L1, L2, L3.
+
+    Without a neutral a car that shows on one line returns by the next of the station's own (or the other of two), and
+    power by phase is none: it is never made into a current.
 
     What a shorter message leaves out is carried over from `previous`, while that is young. `at` is given where the
     station's clock is known to be off.
@@ -47,7 +52,8 @@ def measurement(
         total_w = (total_w or 0.0) - exported
     volts = {p: v for p, v in read.get("Voltage", {}).items() if p}
     amps = read.get("Current.Import", {})
-    offered_a = _offered_a(read, dc, len(phases))
+    offered_a = _offered_a(read, dc, power_weight(len(phases), supply), power_weight(3, supply))
+    by_phase = power if supply is Supply.TN else {}
     quality = Quality.GOOD
     current: PerPhase | None = None
     if any(amps.get(p) is not None for p in STATION_PHASES):
@@ -57,11 +63,14 @@ def measurement(
     elif "" in amps:
         current, quality = _on_grid(dict.fromkeys(STATION_PHASES, amps[""]), phases), Quality.ESTIMATED
     else:
-        current, quality = _from_power(power, total_w, volts, phases, dc, offered_a or max_a), Quality.ESTIMATED
+        current = _from_power(by_phase, total_w, volts, phases, dc, offered_a or max_a, supply)
+        quality = Quality.ESTIMATED
         if current is None:
             quality = Quality.GOOD
+    if current is not None and supply is Supply.IT and not dc:
+        current = between(current, phases)
     if total_w is None and current is not None:
-        total_w = _power_of(current, _on_grid(volts, phases, absent=None) if volts else None)
+        total_w = _power_of(current, _on_grid(volts, phases, absent=None) if volts else None, supply)
     soc = _total(read.get("SoC", {}))
     register_wh = _total(read.get("Energy.Active.Import.Register", {}))
     soc = soc / 100.0 if soc is not None and 0 <= soc <= 100 else None
@@ -78,7 +87,7 @@ def measurement(
         current_a=current,
         voltage_v=_on_grid(volts, phases, absent=None) if volts else None,
         power_w=total_w,
-        power_phase_w=_on_grid(power, phases) if len(power) > 1 or (power and "" not in power) else None,
+        power_phase_w=_on_grid(by_phase, phases) if len(by_phase) > 1 or (by_phase and "" not in by_phase) else None,
         reactive_var=_total(read.get("Power.Reactive.Import", {})),
         power_factor=read.get("Power.Factor", {}).get(""),
         frequency_hz=read.get("Frequency", {}).get(""),
@@ -132,12 +141,12 @@ def _total(by_phase: Mapping[str, float]) -> float | None:
     return sum(by_phase.values()) if by_phase else None
 
 
-def _offered_a(read: Mapping[str, Mapping[str, float]], dc: bool, phase_count: int) -> float | None:
+def _offered_a(read: Mapping[str, Mapping[str, float]], dc: bool, wired: float, three: float) -> float | None:
     amps = read.get("Current.Offered")
     if amps and not dc:
         return max(amps.values())
     watts = _total(read.get("Power.Offered", {}))
-    return None if watts is None else watts / (NOMINAL_V * (3 if dc else phase_count))
+    return None if watts is None else watts / (NOMINAL_V * (three if dc else wired))
 
 
 def _on_grid(by_phase: Mapping[str, float], phases: tuple[str, ...], absent: float | None = 0.0) -> PerPhase:
@@ -155,24 +164,28 @@ def _from_power(
     phases: tuple[str, ...],
     dc: bool,
     most_a: float,
+    supply: Supply,
 ) -> PerPhase | None:
     """Amps where only watts are told."""
     if dc:
         if total_w is None:
             return None
-        each = total_w / DC_EFFICIENCY / (3 * NOMINAL_V)
+        each = total_w / DC_EFFICIENCY / (power_weight(3, supply) * NOMINAL_V)
         return (each, each, each)
     if any(p in power for p in STATION_PHASES):
         return _on_grid({p: w / (volts.get(p) or NOMINAL_V) for p, w in power.items() if p}, phases)
     if total_w is None:
         return None
-    worst = total_w / (volts.get("L1") or NOMINAL_V)
+    worst = total_w / (volts.get("L1") or NOMINAL_V) if supply is Supply.TN else total_w / NOMINAL_V
     if len(phases) > 1:
-        worst = min(worst, max(most_a, total_w / (NOMINAL_V * len(phases))))
+        worst = min(worst, max(most_a, total_w / (NOMINAL_V * power_weight(len(phases), supply))))
     return _on_grid(dict.fromkeys(STATION_PHASES, worst), phases)
 
 
-def _power_of(current: PerPhase, volts: PerPhase | None) -> float | None:
+def _power_of(current: PerPhase, volts: PerPhase | None, supply: Supply) -> float | None:
     if any(a is None for a in current):
         return None
+    if supply is Supply.IT:  # the volts may be those from line to line
+        amps = [a for a in current if a]
+        return sum(amps) * NOMINAL_V * power_weight(len(amps), supply) / max(len(amps), 1)
     return sum((a or 0.0) * ((volts[i] if volts else None) or NOMINAL_V) for i, a in enumerate(current))

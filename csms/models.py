@@ -144,7 +144,7 @@ class ChargingStation(models.Model):
 
     @property
     def most_w(self) -> float:
-        """The most one EVSE of it can take."""
+        """The most one EVSE of it can take, however its site is supplied."""
         return self.max_w or self.max_a * 230.0 * 3
 
     @property

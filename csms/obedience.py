@@ -25,10 +25,11 @@ from csms.following import DRAWS_A, Patience, Schedule, Seen, Watch, judge_sched
 from csms.ladder import profile
 from csms.models import Transaction, WantedLimit
 from csms.obedience_models import Alarm
-from csms.profiles import NOMINAL_V, Unit
+from csms.profiles import Unit
 from csms.rpc import UNASKED, URGENT
 from csms.slots import Accepted, Slot
 from csms.stations import MOST_EVSES
+from meters.supply import Supply
 
 if TYPE_CHECKING:
     from csms.limits import Keeper
@@ -225,6 +226,8 @@ class Obedience:
         count = sum(1 for a in measurement.phase_currents() or () if a is not None and a >= DRAWS_A)
         if self._session.record.dc or count == 0:
             return
+        if count == 2 and self._session.record.supply is Supply.IT:
+            count = 1  # between two lines
         slot.phases_seen = max(count, slot.phases_seen or 0)
         want, watch = slot.want, slot.watch
         if want is None or want.limit_a is None or watch is None or slot.rung is None:
@@ -292,7 +295,7 @@ class Obedience:
         if answer.get("status") != "Accepted" or slot.watch is not watch:
             return
         phases = slot.phases_seen or self._keeper.wired
-        said, words = judge_schedule(answer, watch.limit_a, phases, self._patience)
+        said, words = judge_schedule(answer, watch.limit_a, phases, self._patience, self._session.record.supply)
         self._session.learn(composite="empty" if said is Schedule.EMPTY else "yes")
         if said is Schedule.AGREES:
             if slot.state == STATE.ACCEPTED:
@@ -436,7 +439,7 @@ class Obedience:
     # ------------------------------------------------------------------ amounts
 
     def _amps(self, value: float, want: Want) -> float:
-        return value if want.limit_a is not None else value / (NOMINAL_V * self._keeper.wired)
+        return value if want.limit_a is not None else value / self._keeper.watts_per_a(self._keeper.wired)
 
     def _highest(self, measurement: Measurement) -> float | None:
         currents = [abs(a) for a in measurement.phase_currents() or () if a is not None]
@@ -444,7 +447,7 @@ class Obedience:
             return max(currents)
         if measurement.power_w is None:
             return None
-        return abs(measurement.power_w) / (NOMINAL_V * self._keeper.wired)
+        return abs(measurement.power_w) / self._keeper.watts_per_a(self._keeper.wired)
 
 
 def _isolated(evse_pk: int, times: list[tuple[datetime, str, str]]) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from csms.vocabulary import Moment
+from meters.supply import Supply, power_weight
 
 NOMINAL_V = 230.0
 WITHIN = 1.02
@@ -124,7 +125,7 @@ class CarSchedule:
     periods: Sequence[tuple[int, float, int]]
     payload: Mapping[str, Any] = field(default_factory=dict)
 
-    def keeps(self, limit: float, unit: str, now: datetime, until: datetime | None) -> bool:
+    def keeps(self, limit: float, unit: str, now: datetime, until: datetime | None, supply: Supply = Supply.TN) -> bool:
         """Does it stay below a limit (A per phase, or W) from `now` until that limit may change?"""
         ends = [*[start for start, _, _ in self.periods[1:]], None]
         for (begins_s, value, phases), ends_s in zip(self.periods, ends, strict=True):
@@ -132,11 +133,11 @@ class CarSchedule:
             over = ends_s is not None and self.start + timedelta(seconds=ends_s) <= now
             if over or (until is not None and begins >= until):
                 continue
-            if self._in(unit, value, phases) > limit * WITHIN:
+            if self._in(unit, value, power_weight(phases, supply)) > limit * WITHIN:
                 return False
         return True
 
-    def _in(self, unit: str, value: float, phases: int) -> float:
+    def _in(self, unit: str, value: float, weight: float) -> float:
         if unit == self.unit:
             return value
-        return value * NOMINAL_V * phases if unit == "W" else value / (NOMINAL_V * phases)
+        return value * NOMINAL_V * weight if unit == "W" else value / (NOMINAL_V * weight)

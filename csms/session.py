@@ -457,6 +457,7 @@ class Session:
             phases=record.phases,
             dc=record.dc,
             max_a=record.max_a,
+            supply=record.supply,
             previous=self._last.get(evse),
             at=min(at, now),
         )
@@ -659,4 +660,4 @@ class Session:
 
 def _electrical(record: StationRecord) -> tuple[Any, ...]:
     """What the fail-safe and the unit of limits hang on."""
-    return record.fail_safe_a, record.dc, record.phases
+    return record.fail_safe_a, record.dc, record.phases, record.supply

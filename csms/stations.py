@@ -28,6 +28,7 @@ from csms.models import (
 )
 from csms.redaction import BLANK, is_secret
 from csms.vocabulary import Boot, MeterValue, ReportedVariable, ShownToken, StatusReport, Verdict
+from meters.supply import Supply
 
 MOST_EVSES = 64
 """Of one station; a higher number is a mistake or an attack, and is not kept."""
@@ -336,7 +337,11 @@ class Sample(NamedTuple):
 
 
 def samples_of(
-    station: ChargingStation, evse_pk: int, values: Sequence[MeterValue], transaction_pk: int | None
+    station: ChargingStation,
+    evse_pk: int,
+    values: Sequence[MeterValue],
+    transaction_pk: int | None,
+    supply: Supply = Supply.TN,
 ) -> list[Sample]:
     """Meter values as rows, in our units and on grid phases. The register is the one that is billed: at the outlet."""
     rows = []
@@ -344,7 +349,7 @@ def samples_of(
     for value in values:
         if not value.quantities:
             continue
-        at_once = measurement(value, phases=phases, dc=dc, max_a=station.max_a)
+        at_once = measurement(value, phases=phases, dc=dc, max_a=station.max_a, supply=supply)
         rows.append(
             Sample(evse_pk, transaction_pk, at_once.at, at_once.power_w, value.register_wh(), at_once.quantities())
         )

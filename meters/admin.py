@@ -55,7 +55,7 @@ class DeviceInline(SiteNarrowedInline):
 @admin.register(Site)
 class SiteAdmin(SiteNarrowedAdmin):
     site_path = "pk"
-    list_display = ("name", "timezone", "price_area", "is_demo")
+    list_display = ("name", "timezone", "supply", "price_area", "is_demo")
     search_fields = ("name",)
     readonly_fields = ("created_at",)
     inlines = (DeviceInline, SiteRoleInline)

@@ -27,6 +27,12 @@ def validate_timezone(value: str) -> None:
 class Site(models.Model):
     """A place with one grid connection."""
 
+    class Supply(models.TextChoices):
+        """Values as in `meters/supply.py`."""
+
+        TN = "tn", _("3×400 V with neutral (TN/TT)")
+        IT = "it", _("3×230 V without neutral (IT)")
+
     name = models.CharField(_("name"), max_length=100, unique=True)
     timezone = models.CharField(
         _("time zone"), max_length=64, default="Europe/Brussels", validators=[validate_timezone]
@@ -39,6 +45,16 @@ class Site(models.Model):
     )
     price_area = models.CharField(
         _("price area"), max_length=16, blank=True, help_text=_("day-ahead bidding zone, such as BE")
+    )
+    supply = models.CharField(
+        _("supply"),
+        max_length=2,
+        choices=Supply.choices,
+        default=Supply.TN,
+        help_text=_(
+            "how the three lines carry power; without a neutral a single-phase car or device hangs between two lines, "
+            "and its wiring names both"
+        ),
     )
     demo = models.BooleanField(_("demo data"), default=False, help_text=_("simulated; not a real site"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

@@ -31,10 +31,11 @@ from meters.devices.meter import DeviceSettings
 from meters.devices.modbus import Lines
 from meters.devices.opening import AnyDevice, open_device
 from meters.devices.protocols import Battery, Meter, Switch
-from meters.devices.quantities import doubts, judged
+from meters.devices.quantities import VOLTAGE_V, WITHOUT_NEUTRAL_V, doubts, judged
 from meters.history import Recorder
 from meters.measurement import Measurement
 from meters.models import Device
+from meters.supply import Supply
 
 REFRESH_S = 5.0
 REPORT_S = 10.0
@@ -113,7 +114,8 @@ class DeviceTask:
         return self.device
 
     def _judge(self, measurement: Measurement) -> None:
-        reasons = doubts(measurement, self.last_good, max_a=self.settings.number("max_a"))
+        volts = WITHOUT_NEUTRAL_V if self.settings.supply is Supply.IT else VOLTAGE_V
+        reasons = doubts(measurement, self.last_good, max_a=self.settings.number("max_a"), voltage_v=volts)
         reasons += self._frozen_reasons(measurement)
         now = time.monotonic()
         if not reasons:
@@ -453,7 +455,8 @@ def _store(waiting: dict[int, tuple[int, Measurement]]) -> bool:
 def wanted_devices() -> dict[int, DeviceSettings]:
     """Every enabled device with a connection, as settings."""
     close_old_connections()
-    return {d.pk: settings_of(d) for d in Device.objects.filter(enabled=True).exclude(connect="")}
+    found = Device.objects.filter(enabled=True).exclude(connect="").select_related("site")
+    return {d.pk: settings_of(d) for d in found}
 
 
 def settings_of(device: Device) -> DeviceSettings:
@@ -471,4 +474,5 @@ def settings_of(device: Device) -> DeviceSettings:
         poll_s=max(0.2, device.poll_s),
         max_age_s=device.max_age_s,
         options=device.options if isinstance(device.options, dict) else {},
+        supply=Supply(device.site.supply),
     )

@@ -18,6 +18,7 @@ from csms import bus
 from meters import setpoints
 from meters.models import Device
 from smartcharging import remember, steering
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.snapshot import Allocation, Share
 from smartcharging.gather import Place, View
 from smartcharging.models import AllocationRecord, GridCommand
@@ -66,7 +67,7 @@ def _want(place: Place, share: Share, memory: EvseMemory, now: datetime, wants: 
             identity=place.station.identity,
             evse=place.evse.number,
             limit_a=None if place.dc else share.limit_a,
-            limit_w=_watts(share) if place.dc else None,
+            limit_w=_watts(share, place.supply) if place.dc else None,
             reason=share.reason,
             at=now,
             until=now + lease,
@@ -76,8 +77,8 @@ def _want(place: Place, share: Share, memory: EvseMemory, now: datetime, wants: 
     return replace(memory, told=told, told_until=now + lease)
 
 
-def _watts(share: Share) -> float:
-    return share.limit_w if share.limit_w is not None else share.limit_a * 3 * 230.0
+def _watts(share: Share, supply: Supply) -> float:
+    return share.limit_w if share.limit_w is not None else share.limit_a * power_weight(3, supply) * NOMINAL_V
 
 
 def _record(

@@ -23,7 +23,7 @@ from meters.measurement import Measurement
 from meters.models import Site
 from smartcharging.engine.explain import Explanation, explain_charge
 from smartcharging.engine.facts import Course, Ended, Facts, FreePlace, Given, Wish
-from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.problem import Series
 from smartcharging.engine.remedies import Remedies
 from smartcharging.engine.snapshot import Mode
@@ -74,6 +74,7 @@ class Around:
     picture: Mapping[str, Any]  # empty when there is none that is young enough
     plan: Plan | None  # the newest, also when it no longer holds
     tariff: Tariff
+    supply: Supply = Supply.TN
 
     @classmethod
     def of(cls, site: Site, now: datetime, picture: Mapping[str, Any] | None = None) -> Around:
@@ -84,6 +85,7 @@ class Around:
             picture=picture if picture is not None and _is_young(picture, now) else {},
             plan=Plan.objects.filter(site=site).order_by("-made_at").first(),
             tariff=Tariff.objects.filter(site=site).first() or Tariff(site=site),
+            supply=Supply(site.supply),
         )
 
     def facts(
@@ -98,7 +100,7 @@ class Around:
         seen = self._evses.get(evse.pk, {})
         station = evse.station
         goal = _goal_of(transaction)
-        phases = int(_number(seen.get("phases")) or _wired(station))
+        phases = int(_number(seen.get("phases")) or _wired(station, self.supply))
         given = self._given(evse, transaction, seen)
         limit = _limit_of(evse)
         currents = _currents(measured, seen)
@@ -113,10 +115,11 @@ class Around:
             card_known=transaction is None or transaction.id_token_id is not None,
             dc=station.current == ChargingStation.Current.DC,
             phases=phases,
+            supply=self.supply,
             given=given,
             measured_a=None if currents is None else max(currents),
             power_w=measured.power_w if measured is not None else _number(seen.get("power_w")),
-            max_w=_number(seen.get("max_w")) or _station_max_w(station, phases),
+            max_w=_number(seen.get("max_w")) or _station_max_w(station, phases, self.supply),
             charged_wh=transaction.energy_wh if transaction is not None else 0.0,
             mode=Mode(goal.mode) if goal is not None else Mode.PLAN,
             must_replug=limit is not None and limit.resume == WantedLimit.Resume.UNPLUG,
@@ -139,7 +142,7 @@ class Around:
         limit = _limit_of(evse)
         if limit is None or (limit.wanted_a is None and limit.wanted_w is None):
             return None
-        return Given(amps_of(limit.wanted_a, limit.wanted_w), limit.reason, limit_w=limit.wanted_w)
+        return Given(amps_of(limit.wanted_a, limit.wanted_w, self.supply), limit.reason, limit_w=limit.wanted_w)
 
     def _course(self, evse: EVSE, transaction: Transaction | None, goal: ChargingGoal | None) -> Course | None:
         """What the newest plan gives this very car; a car that came after it is not in it."""
@@ -198,7 +201,7 @@ class Around:
         known = [min(room) for room in rooms if isinstance(room, list) and len(room) == 3 and None not in room]
         if not path or len(known) < len(path):
             return None
-        return max(float(min(known)), 0.0) * phases * NOMINAL_V
+        return max(float(min(known)), 0.0) * power_weight(phases, self.supply) * NOMINAL_V
 
     @cached_property
     def _free(self) -> dict[str, tuple[str, float]]:
@@ -262,12 +265,13 @@ def _currents(measured: Measurement | None, seen: Mapping[str, Any]) -> tuple[fl
     return tuple(abs(float(a)) for a in known) or None
 
 
-def _wired(station: ChargingStation) -> int:
-    return len(station.wiring) or 3
+def _wired(station: ChargingStation, supply: Supply) -> int:
+    lines = len(station.wiring) or 3
+    return 1 if supply is Supply.IT and lines == 2 else lines
 
 
-def _station_max_w(station: ChargingStation, phases: int) -> float:
-    most_w = station.max_a * phases * NOMINAL_V
+def _station_max_w(station: ChargingStation, phases: int, supply: Supply) -> float:
+    most_w = station.max_a * power_weight(phases, supply) * NOMINAL_V
     return most_w if station.max_w is None else min(most_w, station.max_w)
 
 

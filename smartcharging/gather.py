@@ -19,11 +19,13 @@ from csms.metering import DC_EFFICIENCY
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
 from csms.reported_models import ChargingNeeds
 from meters import live
+from meters.devices import maps
 from meters.measurement import Measurement, Quality
 from meters.models import Device, Site
+from meters.supply import lines_only
 from smartcharging import narrowings, peaks, remember
 from smartcharging.engine import grid as engine
-from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
+from smartcharging.engine.grid import NOMINAL_V, Grid, Phases, Supply, loaded, power_weight, spread_a
 from smartcharging.engine.phase_steps import phases_shown
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
@@ -56,6 +58,7 @@ class Place:
     connected: bool
     memory: EvseMemory
     capabilities: Mapping[str, Any] = field(default_factory=dict)
+    supply: Supply = Supply.TN
 
     @property
     def isolated(self) -> bool:
@@ -127,7 +130,7 @@ def look(site: Site, now: datetime) -> View:
     known = learning.of_stations({e.station_id: e.station for e in evses}.values())
 
     plan = Plan.objects.filter(site=site, starts_at__lte=now, valid_until__gt=now).order_by("-made_at").first()
-    fresh = _fresh_devices(devices, measured, now)
+    fresh = _fresh_devices(devices, measured, now, grid.supply)
     places = tuple(
         _place(
             evse,
@@ -140,6 +143,7 @@ def look(site: Site, now: datetime) -> View:
             memory=remembered.get(evse.pk, EvseMemory()),
             capabilities=known.get(evse.station_id, {}),
             now=now,
+            supply=grid.supply,
         )
         for evse in evses
     )
@@ -156,7 +160,7 @@ def look(site: Site, now: datetime) -> View:
             grid=grid,
             sessions=tuple(_session(p, plan, now) for p in places),
             readings=readings,
-            batteries=_batteries(devices, node_of_device, fresh, plan, now),
+            batteries=_batteries(devices, node_of_device, fresh, plan, now, grid.supply),
             narrowings=(
                 *narrowings.alarms(devices, node_of_device, fresh),
                 *narrowings.orders(commands, now),
@@ -166,8 +170,10 @@ def look(site: Site, now: datetime) -> View:
             plan_valid=plan is not None,
             peak_target_w=peaks.target_w(plan, tariff, peak_w),
             quarter_import_wh=peaks.quarter_import_wh(circuits[0], now),
-            background_a=_currents_at_nodes(_background(devices, circuits), node_of_device, fresh),
-            pv_a=_currents_at_nodes([d for d in devices if d.kind == Device.Kind.PV], node_of_device, fresh),
+            background_a=_currents_at_nodes(_background(devices, circuits), node_of_device, fresh, grid.supply),
+            pv_a=_currents_at_nodes(
+                [d for d in devices if d.kind == Device.Kind.PV], node_of_device, fresh, grid.supply
+            ),
             carried=remember.recall_carried(site.pk),
         ),
         places=places,
@@ -210,7 +216,8 @@ def _circuits(site: Site) -> tuple[tuple[Circuit, ...], Grid]:
                     None if c.parent_id is None else names[c.parent_id],
                 )
                 for c in rows
-            ]
+            ],
+            Supply(site.supply),
         )
     except (engine.GridError, KeyError, IndexError, TypeError) as error:
         raise SiteNotReady(f"site {site.name}: {error}") from error
@@ -219,15 +226,20 @@ def _circuits(site: Site) -> tuple[tuple[Circuit, ...], Grid]:
 
 
 def _fresh_devices(
-    devices: Iterable[Device], measured: Mapping[str, Measurement], now: datetime
+    devices: Iterable[Device], measured: Mapping[str, Measurement], now: datetime, supply: Supply
 ) -> dict[int, Measurement]:
-    """Measurements that may be acted on: young enough, and not suspect."""
+    """Measurements that may be acted on: young enough, and not suspect. Without a neutral, of lines alone."""
     fresh = {}
     for device in devices:
         found = measured.get(live.device_source(device.pk))
         if found is not None and found.is_fresh(now, device.max_age_s) and found.quality != Quality.SUSPECT:
-            fresh[device.pk] = found
+            fresh[device.pk] = found if supply is Supply.TN else _of_lines(device, found)
     return fresh
+
+
+def _of_lines(device: Device, found: Measurement) -> Measurement:
+    is_p1 = device.map == maps.P1_MAP or device.connect.startswith("p1:")
+    return lines_only(found, device.wiring, meter=device.kind == Device.Kind.METER, zero_is_silence=is_p1)
 
 
 def _readings(circuits: tuple[Circuit, ...], fresh: Mapping[int, Measurement]) -> dict[int, NodeReading]:
@@ -250,7 +262,7 @@ def _meter_currents(device: Device, measurement: Measurement) -> Phases | None:
         return None
     if device.wiring:
         there = {_PHASE_INDEX[p] for p in device.wiring if p in _PHASE_INDEX}
-        currents = tuple(c if i in there else 0.0 for i, c in enumerate(currents))  # type: ignore[assignment]
+        currents = tuple(c if i in there or c is not None else 0.0 for i, c in enumerate(currents))  # type: ignore[assignment]
     if any(c is None for c in currents):
         return None
     a, b, c = currents
@@ -270,7 +282,7 @@ def _background(devices: Iterable[Device], circuits: Iterable[Circuit]) -> list[
 
 
 def _currents_at_nodes(
-    devices: Iterable[Device], node_of_device: Mapping[int, int], fresh: Mapping[int, Measurement]
+    devices: Iterable[Device], node_of_device: Mapping[int, int], fresh: Mapping[int, Measurement], supply: Supply
 ) -> dict[int, Phases]:
     sums: dict[int, list[float]] = {}
     for device in devices:
@@ -279,8 +291,7 @@ def _currents_at_nodes(
             continue
         currents = phase_currents(found)
         if currents is None and found.power_w is not None:
-            each = found.power_w / (3 * NOMINAL_V)
-            currents = (each, each, each)
+            currents = spread_a(found.power_w, wired(device.wiring), supply)
         for phase, amps in enumerate(currents or ()):
             sums.setdefault(node, [0.0, 0.0, 0.0])[phase] += amps
     return {node: (a, b, c) for node, (a, b, c) in sums.items()}
@@ -300,6 +311,7 @@ def _batteries(
     fresh: Mapping[int, Measurement],
     plan: Plan | None,
     now: datetime,
+    supply: Supply,
 ) -> tuple[BatteryState, ...]:
     rows = [d for d in devices if d.kind == Device.Kind.BATTERY and d.option("capacity_wh")]
     planned_w = planned_now(plan, "battery_w", now)
@@ -323,7 +335,7 @@ def _batteries(
                 # The plan knows one battery; several share what it asks for by their size.
                 planned_w=None if planned_w is None else planned_w * capacity / whole_wh,
                 wear_eur_per_kwh=float(device.option("wear_eur_per_kwh", 0.02)),
-                phases=_wired(device.wiring),
+                phases=loaded(wired(device.wiring), supply),
             )
         )
     return tuple(batteries)
@@ -358,11 +370,12 @@ def _place(
     memory: EvseMemory,
     capabilities: Mapping[str, Any],
     now: datetime,
+    supply: Supply,
 ) -> Place:
     if measured is not None and not (measured.is_fresh(now, RULES.ev_max_age_s) and _still_counts(evse, measured)):
         measured = None
     limit = getattr(evse, "wanted_limit", None)
-    offered = offered_a(evse.station, limit, transaction, now)
+    offered = offered_a(evse.station, limit, transaction, now, supply)
     memory = memory.with_transaction(None if transaction is None else transaction.pk)
     accepted_at = limit.accepted_at if limit is not None else None
     if transaction is not None and accepted_at is not None and accepted_at < transaction.started_at:
@@ -380,6 +393,7 @@ def _place(
         connected=connected,
         memory=memory,
         capabilities=capabilities,
+        supply=supply,
     )
     if measured is None or transaction is None:
         return place
@@ -388,7 +402,11 @@ def _place(
 
 
 def offered_a(
-    station: ChargingStation, limit: WantedLimit | None, transaction: Transaction | None, now: datetime
+    station: ChargingStation,
+    limit: WantedLimit | None,
+    transaction: Transaction | None,
+    now: datetime,
+    supply: Supply = Supply.TN,
 ) -> float | None:
     """The limit the station stands by, per phase at its AC input; None when it is not known.
 
@@ -398,22 +416,22 @@ def offered_a(
     """
     if limit is None or limit.accepted_at is None:
         return None
-    accepted = amps_of(limit.accepted_a, limit.accepted_w)
+    accepted = amps_of(limit.accepted_a, limit.accepted_w, supply)
     if accepted is None:
         return None
     if transaction is not None and limit.accepted_at < transaction.started_at:
         holds = limit.lease_until is not None and limit.lease_until > now
         return max(accepted, station.fail_safe_a) if holds else None
     if limit.state in (WantedLimit.State.SENT, WantedLimit.State.FAILED):
-        return max(accepted, amps_of(limit.wanted_a, limit.wanted_w) or 0.0)
+        return max(accepted, amps_of(limit.wanted_a, limit.wanted_w, supply) or 0.0)
     return accepted
 
 
-def amps_of(amps: float | None, watts: float | None) -> float | None:
+def amps_of(amps: float | None, watts: float | None, supply: Supply = Supply.TN) -> float | None:
     """A limit in amps per phase; watts are those of all three phases at the nominal voltage."""
     if amps is not None:
         return amps
-    return None if watts is None else watts / (3 * NOMINAL_V)
+    return None if watts is None else watts / (power_weight(3, supply) * NOMINAL_V)
 
 
 def _session(place: Place, plan: Plan | None, now: datetime) -> Session:
@@ -478,7 +496,7 @@ def wants(place: Place, now: datetime) -> bool:
     return evse.status_at is None or now - evse.status_at < timedelta(seconds=ASKS_NOTHING_S)
 
 
-def _wired(wiring: Iterable[str]) -> tuple[bool, bool, bool]:
+def wired(wiring: Iterable[str]) -> tuple[bool, bool, bool]:
     names = list(wiring)
     if not names:
         return ALL_PHASES
@@ -487,17 +505,25 @@ def _wired(wiring: Iterable[str]) -> tuple[bool, bool, bool]:
 
 def phases_of(place: Place, now: datetime) -> tuple[bool, bool, bool]:
     """The grid phases the car can load: as it was seen to, else as its record says, else all it is wired to."""
-    wired = _wired(place.station.wiring)
+    there = loaded(wired(place.station.wiring), place.supply)
     if place.dc:
-        return wired
+        return there
     if place.vehicle is not None and place.vehicle.phases is not None and place.memory.phases.used is None:
-        return _wired(place.station.phases[: place.vehicle.phases])
-    shown = phases_shown(place.memory.steps)
+        return _as_recorded(place.vehicle.phases, place, there)
+    shown = phases_shown(place.memory.steps) if place.supply is Supply.TN else None
     if shown is not None and place.memory.phases.used is None:
-        return _within(shown, wired)
+        return _within(shown, there)
     if not place.memory.phases.drawing:
-        return wired  # it may come back from a pause on other phases
-    return phases_to_count_on(place.memory.phases, now, wired)
+        return there  # it may come back from a pause on other phases
+    return loaded(phases_to_count_on(place.memory.phases, now, there), place.supply)
+
+
+def _as_recorded(phases: int, place: Place, there: tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:
+    """The first of the station's own. Without a neutral a single-phase car hangs between the first two, and no car
+    uses two phases there: one that would is counted on all."""
+    if place.supply is Supply.TN:
+        return wired(place.station.phases[:phases])
+    return wired(place.station.phases[:2]) if phases == 1 and len(place.station.phases) > 1 else there
 
 
 def _within(shown: tuple[bool, bool, bool], wired: tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:

@@ -19,7 +19,7 @@ from smartcharging import forecasts, habits, load_needs, peaks, punctuality
 from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import still_to_come
 from smartcharging.engine.forecast.leaving import Punctuality, gone
-from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.grid import NOMINAL_V, power_weight
 from smartcharging.engine.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode
@@ -125,8 +125,7 @@ def _slots(cars: Iterable[Place], start: datetime) -> int:
 
 def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Carried | None = None) -> PlanSession:
     phases = phases_of(place, now)
-    count = 3 if place.dc else max(sum(phases), 1)
-    watts_per_a = count * NOMINAL_V
+    watts_per_a = power_weight(3 if place.dc else sum(phases), place.supply) * NOMINAL_V
     most_w = max_a(place) * watts_per_a
     if place.station.max_w is not None:
         most_w = min(most_w, place.station.max_w)
@@ -150,7 +149,7 @@ def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Ca
         hurry=hurry(last, wanted_wh(place), takes_w, SLOT_S, place.memory.phases.drawing),
         name=f"transaction {transaction.pk}" if transaction is not None else "",
         group=place.station.pk if station_w is not None else None,
-        group_max_w=station_w * 3 * NOMINAL_V if station_w is not None else None,
+        group_max_w=station_w * power_weight(3, place.supply) * NOMINAL_V if station_w is not None else None,
     )
 
 

@@ -66,6 +66,7 @@ def load_site(sitefile: SiteFile) -> Site:
 def load(sitefile: SiteFile, *, dry_run: bool = False) -> LoadReport:
     """Like `load_site`, and says what was done. A dry run does everything and takes it all back."""
     with transaction.atomic():
+        supplied = Site.objects.filter(name=sitefile.site.name).values_list("supply", flat=True).first()
         site, how = _put(Site, {"name": sitefile.site.name}, _site_values(sitefile))
         report = LoadReport(site)
         report.counts["site", how] += 1
@@ -77,6 +78,8 @@ def load(sitefile: SiteFile, *, dry_run: bool = False) -> LoadReport:
         circuits = _circuits(sitefile, site, devices, report)
         _feed_devices(sitefile.devices, devices, circuits)
         _stations(sitefile, site, circuits, report)
+        if supplied not in (None, site.supply):  # their limits in watts mean other amps now
+            report.stations.update(site.stations.values_list("pk", flat=True))
         profiles = _user_profiles(sitefile.user_profiles, site, report)
         tokens = _id_tokens(sitefile.id_tokens, site, profiles, report)
         _vehicles(sitefile.vehicles, site, tokens, report)
@@ -114,6 +117,7 @@ def _site_values(sitefile: SiteFile) -> dict[str, Any]:
         "latitude": s.latitude,
         "longitude": s.longitude,
         "price_area": s.price_area,
+        "supply": s.supply,
         "demo": s.demo,
     }
 

@@ -20,6 +20,7 @@ from meters.devices.registers import RegisterMap
 from meters.history import SLOT
 from meters.models import Device, QuarterHour
 from smartcharging import fetch
+from smartcharging.engine.grid import loaded
 from smartcharging.engine.loads import Load, ShiftableBlock, Switchable, ThermalStore
 from smartcharging.engine.problem import Series
 from smartcharging.gather import View
@@ -132,7 +133,7 @@ def _place(device: Device, ahead: _Horizon) -> dict[str, Any]:
     return {
         "key": str(device.pk),
         "node": ahead.view.node_of_device.get(device.pk, 0),
-        "phases": phases(device),
+        "phases": loaded(phases(device), ahead.view.snapshot.grid.supply),
         "name": device.name,
     }
 

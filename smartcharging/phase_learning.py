@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from smartcharging.engine.grid import Grid, Phases
+from smartcharging.engine.grid import Grid, Phases, Supply
 from smartcharging.engine.phase_steps import SETTLES, busy, observe_step
 from smartcharging.engine.snapshot import NodeReading
 from smartcharging.remember import phase_currents
@@ -22,6 +22,8 @@ def learn_steps(
 ) -> tuple[Place, ...]:
     """The places with what their meter's currents have taught; others below the same meter must be at rest."""
     listed = tuple(places)
+    if grid.supply is Supply.IT:
+        return listed  # what a line shows there is no sum of amps: a step of five may move it by four, or by two
     restless = {p.key: p.node for p in listed if p.memory.since is not None and now - p.memory.since < SETTLES}
     moving = Counter(n for node in restless.values() for n in grid.path(node))  # how many below each circuit
     out = []

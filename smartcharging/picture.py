@@ -14,9 +14,9 @@ from typing import Any
 
 from meters.live import connection
 from meters.models import Device
-from smartcharging.engine.grid import NOMINAL_V, Phases
+from smartcharging.engine.grid import NOMINAL_V, Phases, Supply, power_weight, spread_a
 from smartcharging.engine.snapshot import Allocation, Session
-from smartcharging.gather import Place, View, amps_of
+from smartcharging.gather import Place, View, amps_of, wired
 from smartcharging.remember import phase_currents
 
 KEEP_S = 24 * 3600
@@ -194,8 +194,7 @@ def _measured_loads(view: View) -> list[Phases | None]:
             continue
         currents = phase_currents(found)
         if currents is None and found is not None and found.power_w is not None:
-            each = found.power_w / (3 * NOMINAL_V)
-            currents = (each, each, each)
+            currents = spread_a(found.power_w, wired(device.wiring), grid.supply)
         if currents is None:
             known[node] = False
         for phase, amps in enumerate(currents or ()):
@@ -223,7 +222,7 @@ def _evse(view: View, place: Place, session: Session, allocation: Allocation | N
     accepted = place.memory.offered_a
     wanted = share.limit_a if share is not None else None
     if wanted is None and place.limit is not None:
-        wanted = amps_of(place.limit.wanted_a, place.limit.wanted_w)
+        wanted = amps_of(place.limit.wanted_a, place.limit.wanted_w, place.supply)
     power = power_w(place)
     return {
         "id": evse.pk,
@@ -234,8 +233,8 @@ def _evse(view: View, place: Place, session: Session, allocation: Allocation | N
         "status": evse.status,
         "iec_state": evse.iec_state,
         "connected": place.connected,
-        "phases": 3 if session.dc else session.phase_count,
-        "max_w": _round(_max_w(session)),
+        "phases": 3 if session.dc else _phases(session, place.supply),
+        "max_w": _round(_max_w(session, place.supply)),
         "power_w": _round(power),
         "current_a": None if currents is None else [round(a, 2) for a in currents],
         "limit": {
@@ -252,9 +251,14 @@ def _evse(view: View, place: Place, session: Session, allocation: Allocation | N
     }
 
 
-def _max_w(session: Session) -> float:
+def _phases(session: Session, supply: Supply) -> int:
+    """As people count them: between two lines a car is a single-phase one."""
+    return 1 if supply is Supply.IT and session.phase_count == 2 else session.phase_count
+
+
+def _max_w(session: Session, supply: Supply) -> float:
     """What car and place can take together."""
-    most_w = session.max_a * (3 if session.dc else session.phase_count) * NOMINAL_V
+    most_w = session.max_a * power_weight(3 if session.dc else session.phase_count, supply) * NOMINAL_V
     return most_w if session.max_w is None else min(most_w, session.max_w)
 
 

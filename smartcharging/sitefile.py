@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 from meters.devices import connect, maps
 from smartcharging import site_loads
-from smartcharging.engine.grid import Circuit, Grid, GridError
+from smartcharging.engine.grid import NOMINAL_V, Circuit, Grid, GridError, Supply, power_weight
 from smartcharging.tables import PHASE_NAMES, PerPhaseLimit, Problem, Table, shown, suggest
 
 LARGEST_BYTES = 1_000_000
 MOST_EVSES = 64
-NOMINAL_V = 230.0
 KINDS = ("meter", "pv", "battery", "load", "alarm", "grid_unit")
+SUPPLIES = tuple(str(s) for s in Supply)
 MODES = ("plan", "fast", "surplus")
 TOKEN_TYPES = (
     "Central",
@@ -56,6 +56,7 @@ class SiteTable:
     latitude: float | None = None
     longitude: float | None = None
     price_area: str = ""
+    supply: str = "tn"
     demo: bool = False
 
 
@@ -179,17 +180,18 @@ def parse(text: str | bytes) -> SiteFile:
         for section, name in _LISTS.items()
     }
     site = _site(_single(document, "site", problems, required=True))
+    supply = Supply(site.supply)
     tariff_table = _single(document, "tariff", problems, required=False) if "tariff" in document else None
     circuits = _each(tables["circuit"], lambda t: _circuit(t, names["circuit"], names["device"]))
-    devices = _each(tables["device"], lambda t: _device(t, names["circuit"]))
-    stations = _each(tables["station"], lambda t: _station(t, names["circuit"]))
+    devices = _each(tables["device"], lambda t: _device(t, names["circuit"], supply))
+    stations = _each(tables["station"], lambda t: _station(t, names["circuit"], supply))
     profiles = _each(tables["user_profile"], _user_profile)
     tokens = _each(tables["id_token"], lambda t: _id_token(t, names["user_profile"]))
     vehicles = _each(tables["vehicle"], lambda t: _vehicle(t, names["id_token"]))
     tariff = _tariff(tariff_table) if tariff_table is not None else None
     _names_once(tables, problems)
     _meters_are_meters(circuits, devices, problems)
-    grid = _tree(circuits, problems)
+    grid = _tree(circuits, supply, problems)
     if problems or grid is None:
         raise SiteFileError(problems)
     return SiteFile(site, circuits, grid, tariff, devices, stations, profiles, tokens, vehicles)
@@ -273,6 +275,7 @@ def _site(t: Table) -> SiteTable:
         latitude=t.number("latitude", -90, 90, unit="degrees"),
         longitude=t.number("longitude", -180, 180, unit="degrees"),
         price_area=t.text("price_area", longest=16),
+        supply=t.choice("supply", SUPPLIES, "tn"),
         demo=t.yes_no("demo", False),
     )
     if ("latitude" in t.values) != ("longitude" in t.values):
@@ -345,7 +348,7 @@ _OPTIONS: dict[str, dict[str, tuple[float, float, str]]] = {
 _NEEDED = {"battery": ("capacity_kwh", "max_charge_w", "max_discharge_w")}
 
 
-def _device(t: Table, circuits: list[str]) -> DeviceTable:
+def _device(t: Table, circuits: list[str], supply: Supply) -> DeviceTable:
     kind = t.choice("kind", KINDS, "meter")
     device = DeviceTable(
         name=t.text("name", required=True),
@@ -363,6 +366,7 @@ def _device(t: Table, circuits: list[str]) -> DeviceTable:
     if device.max_age_s < device.poll_s:
         t.wrong("max_age_s", "is shorter than poll_s, so every reading would be too old", "make it at least twice that")
     _connection(t, device)
+    _between_two(t, device.wiring, supply)
     t.finish()
     return device
 
@@ -400,7 +404,7 @@ def _connection(t: Table, device: DeviceTable) -> None:
         t.wrong("map", f"no register map is named {shown(device.map)}", suggest(device.map, maps.names()))
 
 
-def _station(t: Table, circuits: list[str]) -> StationTable:
+def _station(t: Table, circuits: list[str], supply: Supply) -> StationTable:
     identity = t.text("identity", required=True, longest=255)
     if identity and not _IDENTITY.fullmatch(identity):
         t.wrong(
@@ -414,7 +418,7 @@ def _station(t: Table, circuits: list[str]) -> StationTable:
     if dc and max_w is None and max_a is None:
         t.wrong("max_w", "is missing", "a DC station needs max_w, or max_a at its AC input")
     if max_a is None:
-        max_a = round(max_w / (3 * NOMINAL_V), 1) if dc and max_w is not None else 32.0
+        max_a = round(max_w / (power_weight(3, supply) * NOMINAL_V), 1) if dc and max_w is not None else 32.0
     station = StationTable(
         identity=identity,
         circuit=t.reference("circuit", circuits, "circuit", required=True) or "",
@@ -432,8 +436,19 @@ def _station(t: Table, circuits: list[str]) -> StationTable:
         password=_password(t),
     )
     _station_sums(t, station)
+    _between_two(t, station.wiring, supply)
     t.finish()
     return station
+
+
+def _between_two(t: Table, wiring: tuple[str, ...], supply: Supply) -> None:
+    if supply is Supply.IT and len(wiring) == 1:
+        other = next(name for name in PHASE_NAMES if name != wiring[0])
+        t.wrong(
+            "wiring",
+            f"names {wiring[0]} alone, and this site has no neutral",
+            f'name the two lines it hangs between, such as ["{wiring[0]}", "{other}"]',
+        )
 
 
 def _or(value: float | None, default: float) -> float:
@@ -540,7 +555,7 @@ def _meters_are_meters(
         used.setdefault(circuit.meter, circuit.name)
 
 
-def _tree(circuits: tuple[CircuitTable, ...], problems: list[Problem]) -> Grid | None:
+def _tree(circuits: tuple[CircuitTable, ...], supply: Supply, problems: list[Problem]) -> Grid | None:
     """The circuits as a grid, parents first; what keeps them from being one tree is a problem."""
     if not circuits:
         way_out = "describe at least the grid connection: a [[circuit]] with name and limit_a, without a parent"
@@ -567,7 +582,7 @@ def _tree(circuits: tuple[CircuitTable, ...], problems: list[Problem]) -> Grid |
         for c in circuits
     ]
     try:
-        return Grid.build(pairs)
+        return Grid.build(pairs, supply)
     except GridError as error:
         problems.append(
             Problem("[[circuit]]", "", "parent", str(error), "every circuit but the grid connection names its parent")

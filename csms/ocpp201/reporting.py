@@ -20,6 +20,7 @@ from csms.ocpp201 import charging, codec, device, display, monitoring
 from csms.reported import CarSchedule, Part
 from csms.session import Session
 from csms.stations import MOST_EVSES
+from meters.supply import Supply
 
 Payload = dict[str, Any]
 Answer = Payload | Awaitable[Payload]
@@ -106,7 +107,7 @@ async def charging_schedule(session: Session, payload: Payload) -> Payload:
     if not 1 <= schedule.evse <= MOST_EVSES:
         return _rejected("UnknownEvse")
     limit = await _limit(session, schedule.evse)
-    fits = limit is None or _keeps(schedule, limit, now)
+    fits = limit is None or _keeps(schedule, limit, now, session.record.supply)
     session.post(partial(needs_verbs.schedule_told, session.record.pk, schedule, fits, now))
     if fits:
         return {"status": "Accepted"}
@@ -124,10 +125,10 @@ async def _limit(session: Session, evse: int) -> WantedLimit | None:
         return None
 
 
-def _keeps(schedule: CarSchedule, limit: WantedLimit, now: datetime) -> bool:
+def _keeps(schedule: CarSchedule, limit: WantedLimit, now: datetime, supply: Supply) -> bool:
     if limit.accepted_a is not None:
-        return schedule.keeps(limit.accepted_a, "A", now, limit.lease_until)
-    return limit.accepted_w is None or schedule.keeps(limit.accepted_w, "W", now, limit.lease_until)
+        return schedule.keeps(limit.accepted_a, "A", now, limit.lease_until, supply)
+    return limit.accepted_w is None or schedule.keeps(limit.accepted_w, "W", now, limit.lease_until, supply)
 
 
 def _rejected(reason: str) -> Payload:

@@ -13,6 +13,7 @@ from meters.devices.modbus import Line, Lines
 from meters.devices.quantities import Door, assemble
 from meters.devices.registers import Block, Point, RegisterMap, Value, decode_points, plan_blocks
 from meters.measurement import Measurement
+from meters.supply import Supply
 
 Now = Callable[[], datetime]
 
@@ -36,6 +37,7 @@ class DeviceSettings:
     poll_s: float = 1.0
     max_age_s: float = 5.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    supply: Supply = Supply.TN
 
     def number(self, option: str) -> float | None:
         """An option that must be a number. Raises `SettingsError` naming it."""

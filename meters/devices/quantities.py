@@ -20,6 +20,9 @@ from meters.devices.registers import Value
 from meters.measurement import Measurement, PerPhase, Quality
 
 VOLTAGE_V = (150.0, 280.0)
+WITHOUT_NEUTRAL_V = (85.0, 280.0)
+"""Meters there tell 230 V from line to line, or 133 V from a line to the middle of the three."""
+
 FREQUENCY_HZ = (45.0, 55.0)
 DEAD_V = 10.0
 """Below this a phase counts as not connected (or gone): no reason to doubt the frame."""
@@ -118,10 +121,16 @@ def assemble(values: Mapping[str, Value], at: datetime, door: Door) -> Measureme
     )
 
 
-def doubts(measurement: Measurement, previous: Measurement | None = None, *, max_a: float | None = None) -> list[str]:
+def doubts(
+    measurement: Measurement,
+    previous: Measurement | None = None,
+    *,
+    max_a: float | None = None,
+    voltage_v: tuple[float, float] = VOLTAGE_V,
+) -> list[str]:
     """Why this measurement cannot be true; empty when it may be.
 
-    A counter that steps backwards, a voltage outside 150..280 V, a frequency outside 45..55 Hz, a current above 1.5
+    A counter that steps backwards, a voltage outside `voltage_v`, a frequency outside 45..55 Hz, a current above 1.5
     times the breaker, a state of charge outside 0..1.
     """
     found: list[str] = []
@@ -130,7 +139,7 @@ def doubts(measurement: Measurement, previous: Measurement | None = None, *, max
     ):
         if volts is None or (abs(volts) < DEAD_V and (amps is None or abs(amps) < 1)):
             continue
-        if not VOLTAGE_V[0] <= volts <= VOLTAGE_V[1]:
+        if not voltage_v[0] <= volts <= voltage_v[1]:
             found.append(f"voltage {name} is {volts:.1f} V")
     hertz = measurement.frequency_hz
     if hertz is not None and hertz != 0 and not FREQUENCY_HZ[0] <= hertz <= FREQUENCY_HZ[1]:

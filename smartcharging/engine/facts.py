@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.problem import Series
 from smartcharging.engine.remedies import Remedies
 from smartcharging.engine.snapshot import Mode
@@ -119,7 +119,8 @@ class Facts:
     authorized: bool = True
     card_known: bool = True
     dc: bool = False
-    phases: int = 3
+    phases: int = 3  # lines, where there is no neutral
+    supply: Supply = Supply.TN
     given: Given | None = None
     measured_a: float | None = None
     power_w: float | None = None
@@ -135,4 +136,4 @@ class Facts:
 
     def watts(self, amps: float) -> float:
         """Amps per phase as power: at the AC input of a DC place, on the phases the car uses elsewhere."""
-        return amps * (3 if self.dc else max(self.phases, 1)) * NOMINAL_V
+        return amps * power_weight(3 if self.dc else self.phases, self.supply) * NOMINAL_V

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
+from smartcharging.engine.grid import NOMINAL_V, Grid, Phases, loaded, power_weight
 from smartcharging.engine.limits import PHASES, Rank, reason_of
 from smartcharging.engine.snapshot import Allocation, Session, Share, Snapshot
 
@@ -62,9 +62,19 @@ def _room(snapshot: Snapshot, node: int) -> Phases:
     elif not circuit.metered:
         room = [max(r - max(k, 0.0), 0.0) for r, k in zip(room, known, strict=True)]
     if circuit.limit_w is not None:
-        room = [min(r, circuit.limit_w / (3 * NOMINAL_V)) for r in room]
+        room = [min(r, circuit.limit_w / _watts_per_a(snapshot.grid)) for r in room]
     a, b, c = room
     return a, b, c
+
+
+def _watts_per_a(grid: Grid) -> float:
+    """Of the same current on all three lines."""
+    return power_weight(3, grid.supply) * NOMINAL_V
+
+
+def _lines(session: Session, grid: Grid) -> tuple[bool, bool, bool]:
+    """What a session loads: all three, unless it is known better."""
+    return (True, True, True) if session.dc or not any(session.phases) else loaded(session.phases, grid.supply)
 
 
 def _narrow(snapshot: Snapshot, room: list[list[float]]) -> dict[int, str]:
@@ -73,7 +83,10 @@ def _narrow(snapshot: Snapshot, room: list[list[float]]) -> dict[int, str]:
         if narrowing.session is not None:
             continue
         node = narrowing.node if narrowing.node is not None and 0 <= narrowing.node < len(room) else 0
-        amps = [narrowing.limit_a, None if narrowing.limit_w is None else narrowing.limit_w / (3 * NOMINAL_V)]
+        amps = [
+            narrowing.limit_a,
+            None if narrowing.limit_w is None else narrowing.limit_w / _watts_per_a(snapshot.grid),
+        ]
         least = min((0.0 if math.isnan(a) else max(a, 0.0) for a in amps if a is not None), default=math.inf)
         if any(least < r for r in room[node]) or narrowing.rank <= Rank.EMERGENCY_STOP:
             reasons[node] = reason_of(narrowing)
@@ -82,7 +95,7 @@ def _narrow(snapshot: Snapshot, room: list[list[float]]) -> dict[int, str]:
 
 
 def _safe_share(session: Session, grid: Grid, room: list[list[float]], reasons: dict[int, str]) -> Share:
-    phases = (True, True, True) if session.dc or not any(session.phases) else session.phases
+    phases = _lines(session, grid)
     steps = math.floor(min(session.fail_safe_a, session.max_a) / session.step_a + 1e-6)
     amps = round(steps * session.step_a, 6)
     path = list(grid.path(session.node)) if 0 <= session.node < len(grid) else list(range(len(grid)))
@@ -97,7 +110,9 @@ def _safe_share(session: Session, grid: Grid, room: list[list[float]], reasons: 
             room[n][f] -= amps * p
     # The want replaces what the station has now: below it, at once.
     lowers = session.offered_a is None or session.offered_a > amps
-    return Share(session.key, amps, math.floor(amps * 3 * NOMINAL_V + 1e-6) if session.dc else None, reason, lowers)
+    return Share(
+        session.key, amps, math.floor(amps * _watts_per_a(grid) + 1e-6) if session.dc else None, reason, lowers
+    )
 
 
 def commissioning_gaps(grid: Grid, sessions: tuple[Session, ...], worst_a: Mapping[int, Phases]) -> list[Gap]:
@@ -108,7 +123,7 @@ def commissioning_gaps(grid: Grid, sessions: tuple[Session, ...], worst_a: Mappi
     """
     safe = [[0.0, 0.0, 0.0] for _ in grid.circuits]
     for session in sessions:
-        phases = (True, True, True) if session.dc or not any(session.phases) else session.phases
+        phases = _lines(session, grid)
         for n in grid.path(session.node):
             for f, p in enumerate(phases):
                 safe[n][f] += session.fail_safe_a * p

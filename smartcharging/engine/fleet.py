@@ -263,6 +263,9 @@ def _uses(snapshot: Snapshot, phases: Flags, surely: Floats, dc: Flags, supply: 
     """What one amp of each car loads. DC loads all three, and so may a car of which no phase is known."""
     phases = phases | (dc | ~(phases[:, 0] | phases[:, 1] | phases[:, 2]))[:, None] | (surely > ON_PHASE_A)
     lines = sum_of(phases.astype(float)).astype(np.intp)
+    if supply is Supply.IT and (lines == 1).any():  # it returns by another, and which is not said
+        phases = phases | (lines == 1)[:, None]
+        lines = np.where(lines == 1, 3, lines)
     weight = np.array([0.0, *(power_weight(n, supply) for n in (1, 2, 3))])[lines]
     apart = any(c.imbalance_a is not None for c in snapshot.grid.circuits)
     spread = _Spread(weight / np.maximum(lines, 1), lines < 3 if apart else None)

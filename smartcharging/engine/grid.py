@@ -38,6 +38,28 @@ def power_weight(lines: int, supply: Supply = Supply.TN) -> float:
     return float(max(lines, 1))
 
 
+def balanced_kw_per_a(supply: Supply) -> float:
+    """What an amp on each of the three lines carries [kW]."""
+    return power_weight(3, supply) * NOMINAL_V / 1000
+
+
+def loaded(phases: tuple[bool, bool, bool], supply: Supply) -> tuple[bool, bool, bool]:
+    """The lines that a load said to be on these may put current through.
+
+    Without a neutral what comes in by one line goes out by another. Where the other is not named, it may be either.
+    """
+    return (True, True, True) if supply is Supply.IT and sum(phases) == 1 else phases
+
+
+def spread_a(power_w: float, phases: tuple[bool, bool, bool], supply: Supply) -> Phases:
+    """A power as amps on the lines it lies on; evenly on all where none is named. One named of two is not in doubt to
+    its advantage: the other may be either, and each carries all of the current."""
+    lines = sum(phases) or 3
+    each = power_w / (power_weight(lines, supply) * NOMINAL_V)
+    a, b, c = (each if on else 0.0 for on in (loaded(phases, supply) if any(phases) else (True, True, True)))
+    return (a, b, c)
+
+
 @dataclass(frozen=True, slots=True)
 class Circuit:
     """One node. `limit_a` per phase and `limit_w` bind together; `margin_a` stays free below `limit_a`.

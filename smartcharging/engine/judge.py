@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartcharging.engine import judge_loads, worth
-from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.grid import NOMINAL_V, Supply
 from smartcharging.engine.problem import PlanProblem, PlanResult, Series
 from smartcharging.engine.snapshot import Mode
 
@@ -186,38 +186,56 @@ def _check_battery(problem: PlanProblem, plan: PlanResult, worst: _Worst) -> Non
 
 
 def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: _Worst) -> None:
-    """Watts and amps per phase of every circuit, cars and loads one by one onto their phases."""
+    """Watts of every circuit, and volt-amperes of each of its lines, cars and loads one by one onto theirs.
+
+    A line of *I* amps stands for 230 V × *I*. Without a neutral its currents are added as lengths.
+    """
     circuits = problem.grid.circuits
+    whole_w = np.zeros((len(circuits), problem.slots))
+    per_line = np.array([_of_one_line(n, problem) for n in range(4)])
+    third = per_line[3]
     phase_w = np.zeros((len(circuits), 3, problem.slots))
     uses = np.array([s.phases for s in problem.sessions], dtype=np.float64).reshape(-1, 3)
     node = np.array([s.node for s in problem.sessions], dtype=np.int64)
     order = np.argsort(node, kind="stable")
     places, starts = np.unique(node[order], return_index=True)
     for f in range(3) if order.size else ():
-        share = uses[:, f] / np.maximum(uses.sum(axis=1), 1.0)
+        share = uses[:, f] * per_line[uses.sum(axis=1).astype(np.int64)]
         phase_w[places, f] = np.add.reduceat(share[order, None] * cars.power_w[order], starts, axis=0)
+    np.add.at(whole_w, node, cars.power_w)
     for load in problem.loads:
+        whole_w[load.node] += plan.load_w[load.key]
         for f in range(3):
             if load.phases[f]:
-                phase_w[load.node, f] += plan.load_w[load.key] / sum(load.phases)
+                phase_w[load.node, f] += plan.load_w[load.key] * per_line[sum(load.phases)]
     if problem.battery is not None:
-        phase_w[problem.battery.node] += plan.battery_w / 3
+        whole_w[problem.battery.node] += plan.battery_w
+        phase_w[problem.battery.node] += plan.battery_w * third
     for n in range(len(circuits) - 1, 0, -1):
         phase_w[circuits[n].parent] += phase_w[n]
+        whole_w[circuits[n].parent] += whole_w[n]
     before = _background(problem, problem.pv_w)
     after = _background(problem, plan.pv_w)
     fuse_w = np.array([[max(0.0, a - c.margin_a) * NOMINAL_V for a in c.limit_a] for c in circuits])[:, :, None]
     watts = np.array([np.inf if c.limit_w is None else c.limit_w for c in circuits])[:, None]
-    each, whole = phase_w + after[:, None] / 3, phase_w.sum(axis=1) + after
-    excess = (each - np.maximum(fuse_w, before[:, None] / 3)).max(axis=1)
+    each, whole = phase_w + after[:, None] * third, whole_w + after
+    excess = (each - np.maximum(fuse_w, before[:, None] * third)).max(axis=1)
     worst.see_rows(lambda n: f"a phase of limit:{circuits[n].name}", excess)
     worst.see_rows(lambda n: f"limit:{circuits[n].name}", whole - np.maximum(watts, before))
     below = np.flatnonzero((phase_w < 0).any(axis=(1, 2)))
     below = below[below > 0]  # what flows back is carried by the same fuses; the connection has a limit of its own
-    excess = (-each[below] - np.maximum(fuse_w[below], -before[below, None] / 3)).max(axis=1, initial=0.0)
+    excess = (-each[below] - np.maximum(fuse_w[below], -before[below, None] * third)).max(axis=1, initial=0.0)
     worst.see_rows(lambda k: f"a phase of limit:{circuits[below[k]].name}, backwards", excess)
     export = np.array([np.inf if c.export_limit_w is None else c.export_limit_w for c in circuits])[below, None]
     worst.see_rows(lambda k: f"export of {circuits[below[k]].name}", -whole[below] - np.maximum(export, -before[below]))
+
+
+def _of_one_line(lines: int, problem: PlanProblem) -> float:
+    """What a watt on so many lines puts on each of them, in volt-amperes at 230 V. A load between two lines has all of
+    its current in both; three lines share it over three loads between two, of which each carries two at 120°."""
+    if problem.grid.supply is Supply.IT:
+        return 1.0 if lines < 3 else float(np.sqrt(3.0)) / 3.0
+    return 1.0 / max(lines, 1)
 
 
 def _background(problem: PlanProblem, pv_w: Series) -> Series:
@@ -250,10 +268,11 @@ def _check_connection(problem: PlanProblem, grid: Series, worst: _Worst) -> Seri
     export = np.full(problem.slots, np.inf if root.export_limit_w is None else root.export_limit_w)
     if problem.export_limit_w is not None:
         export = np.minimum(export, np.maximum(problem.export_limit_w, 0))
-    export = np.minimum(export, max(0.0, min(root.limit_a) - root.margin_a) * 3 * NOMINAL_V)
+    three = NOMINAL_V / _of_one_line(3, problem)  # of an amp on each line
+    export = np.minimum(export, max(0.0, min(root.limit_a) - root.margin_a) * three)
     worst.see("export_limit", -grid - np.maximum(export, -problem.building_w))
-    fuses = sum(max(0.0, a - root.margin_a) for a in root.limit_a) * NOMINAL_V
-    least = min(max(0.0, a - root.margin_a) for a in root.limit_a) * 3 * NOMINAL_V
+    fuses = sum(max(0.0, a - root.margin_a) for a in root.limit_a) * three / 3
+    least = min(max(0.0, a - root.margin_a) for a in root.limit_a) * three
     balanced = all(all(s.phases) for s in (*problem.sessions, *problem.loads))
     counted = np.minimum(contract, least if balanced else fuses)
     over: Series = np.maximum(np.minimum(grid, np.maximum(counted, alone)) - counted, 0)

@@ -19,7 +19,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.grid import NOMINAL_V, Grid, Phases
+from smartcharging.engine.grid import NOMINAL_V, Grid, Phases, Supply, power_weight
 from smartcharging.engine.snapshot import Narrowing
 
 PHASES = ("L1", "L2", "L3")
@@ -70,10 +70,11 @@ class Limits:
     reasons: tuple[tuple[str, str, str, str], ...]
     export_w: Table
     sessions: Mapping[str, tuple[Bound, Bound]]
+    supply: Supply = Supply.TN
 
     def phase_a(self, node: int) -> Phases:
         """Amps per phase at a node when all three load it alike: a limit in watts is spread evenly, the safe way."""
-        evenly = self.table[node, SUM] / 3
+        evenly = self.table[node, SUM] / power_weight(3, self.supply)
         a, b, c = (min(float(v), float(evenly)) for v in self.table[node, :SUM])
         return (a, b, c)
 
@@ -101,6 +102,7 @@ def narrow(grid: Grid, narrowings: Iterable[Narrowing] = (), now: datetime | Non
         reasons=tuple((a, b, c, s) for a, b, c, s in table.reasons),
         export_w=table.export_w,
         sessions=table.sessions,
+        supply=grid.supply,
     )
 
 

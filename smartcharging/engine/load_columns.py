@@ -55,7 +55,7 @@ class LoadColumns:
     @cached_property
     def weight(self) -> Series:
         """How much of each kind of room one kW takes: axes load, kind."""
-        return rooms.phase_weights([load.phases for load in self.problem.loads])
+        return rooms.phase_weights([load.phases for load in self.problem.loads], self.problem.grid.supply)
 
     @cached_property
     def most_kw(self) -> Series:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from smartcharging.engine import load_rule, rooms
+from smartcharging.engine.grid import balanced_kw_per_a
 from smartcharging.engine.problem import PlanProblem, PlanSession, Series
-from smartcharging.engine.rooms import BALANCED_KW_PER_A, Rooms, export_limit_kw
+from smartcharging.engine.rooms import Rooms, export_limit_kw
 from smartcharging.engine.snapshot import Mode
 
 
@@ -98,7 +99,7 @@ def with_known_load(problem: PlanProblem) -> PlanProblem:
     root = problem.grid.circuits[0]
     building = 0.0
     if root.fallback_a is not None:
-        fallback_kw = (min(root.limit_a) - root.margin_a - root.fallback_a) * BALANCED_KW_PER_A
+        fallback_kw = (min(root.limit_a) - root.margin_a - root.fallback_a) * balanced_kw_per_a(problem.grid.supply)
         building = max(0.0, fallback_kw * 1000)
     return replace(
         problem,

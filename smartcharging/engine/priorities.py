@@ -13,7 +13,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Session
 
@@ -22,12 +22,17 @@ Flags = NDArray[np.bool_]
 _FAR = math.inf
 
 
-def max_a(session: Session) -> float:
+def max_a(session: Session, supply: Supply = Supply.TN) -> float:
     """What station and car can take together, per phase: the smaller of the amps and the watts."""
-    phases = 3 if session.dc else session.phase_count
-    if session.max_w is None or phases == 0:
+    if session.max_w is None or (session.phase_count == 0 and not session.dc):
         return session.max_a
-    return min(session.max_a, session.max_w / (phases * NOMINAL_V))
+    return min(session.max_a, session.max_w / watts_per_a(session, supply))
+
+
+def watts_per_a(session: Session, supply: Supply = Supply.TN) -> float:
+    """What an amp on each line it loads carries; all three for DC."""
+    lines = 3 if session.dc else session.phase_count
+    return power_weight(lines, supply) * NOMINAL_V if lines else 0.0
 
 
 def slack_s(left_s: Floats, need_wh: Floats, full_w: Floats) -> Floats:
@@ -40,17 +45,17 @@ def slack_s(left_s: Floats, need_wh: Floats, full_w: Floats) -> Floats:
     return np.where(asks, np.nan_to_num(left_s) - takes_s, np.inf)
 
 
-def laxity_s(session: Session, now: datetime) -> float:
+def laxity_s(session: Session, now: datetime, supply: Supply = Supply.TN) -> float:
     """How long the car could still wait. Infinite without a departure ahead or without a known need."""
     left_s = np.nan if session.departure is None else (session.departure - now).total_seconds()
     need_wh = np.nan if session.energy_needed_wh is None else session.energy_needed_wh
-    full_w = max_a(session) * (3 if session.dc else session.phase_count) * NOMINAL_V
+    full_w = max_a(session, supply) * watts_per_a(session, supply)
     return float(slack_s(np.array(left_s), np.array(need_wh), np.array(full_w)))
 
 
-def must_charge(session: Session, now: datetime, rules: Rules = DEFAULT) -> bool:
+def must_charge(session: Session, now: datetime, rules: Rules = DEFAULT, supply: Supply = Supply.TN) -> bool:
     """No more slack than about one slot of the plan: from here on every pause costs the driver energy."""
-    return session.wants and laxity_s(session, now) <= rules.must_within_s
+    return session.wants and laxity_s(session, now, supply) <= rules.must_within_s
 
 
 def started_lately(offered_a: Floats, on_for_s: Floats, rules: Rules) -> Flags:
@@ -83,9 +88,11 @@ def _seconds(moment: datetime | None, now: datetime) -> Floats:
     return np.array(np.nan if moment is None else (now - moment).total_seconds())
 
 
-def urgency(session: Session, now: datetime, rules: Rules = DEFAULT) -> tuple[int, bool, bool, float, float, str]:
+def urgency(
+    session: Session, now: datetime, rules: Rules = DEFAULT, supply: Supply = Supply.TN
+) -> tuple[int, bool, bool, float, float, str]:
     """Sorts the most urgent first. The key comes last, so that the order never depends on how sessions were listed."""
-    slack = laxity_s(session, now)
+    slack = laxity_s(session, now, supply)
     arrived = _FAR if session.arrived_at is None else session.arrived_at.timestamp()
     return (
         -session.priority,
@@ -97,9 +104,11 @@ def urgency(session: Session, now: datetime, rules: Rules = DEFAULT) -> tuple[in
     )
 
 
-def rank(sessions: Iterable[Session], now: datetime, rules: Rules = DEFAULT) -> list[Session]:
+def rank(
+    sessions: Iterable[Session], now: datetime, rules: Rules = DEFAULT, supply: Supply = Supply.TN
+) -> list[Session]:
     """The sessions, most urgent first."""
-    return sorted(sessions, key=lambda s: urgency(s, now, rules))
+    return sorted(sessions, key=lambda s: urgency(s, now, rules, supply))
 
 
 def weights(priority: Floats) -> Floats:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from smartcharging.engine.causes import cause_of
+from smartcharging.engine.grid import balanced_kw_per_a, power_weight
 from smartcharging.engine.plan_rule import with_known_numbers
 from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
-from smartcharging.engine.rooms import BALANCED_KW_PER_A, L1, L3, WATTS, Rooms, phase_weights, weights
+from smartcharging.engine.rooms import L1, L3, WATTS, Rooms, phase_weights, weights
 from smartcharging.engine.snapshot import Mode
 
 ENOUGH_KWH = 1e-6
@@ -84,7 +85,8 @@ class _Left:
         for i, session in enumerate(problem.sessions):
             for n in problem.grid.path(session.node):
                 carried[n] += self.weight[i][:, None] * self.power[i]
-        for load, weight in zip(problem.loads, phase_weights([x.phases for x in problem.loads]), strict=True):
+        load_weights = phase_weights([x.phases for x in problem.loads], problem.grid.supply)
+        for load, weight in zip(problem.loads, load_weights, strict=True):
             for n in problem.grid.path(load.node):
                 carried[n] += weight[:, None] * result.load_w[load.key] / 1000
         if problem.battery is not None:
@@ -178,16 +180,18 @@ class _Left:
         if raised is None:
             return None, None
         if cause.phase:
-            return math.ceil(raised * weight / BALANCED_KW_PER_A - 1e-6), None
+            return math.ceil(raised * weight / balanced_kw_per_a(self.problem.grid.supply) - 1e-6), None
         return None, math.ceil(raised * 10 - 1e-6) * 100.0
 
     def _on_three_phases(self, i: int) -> bool:
         """Would a car, or a cable, of three phases have all of it by the same time, with the same amps per phase?"""
         session = self.problem.sessions[i]
+        supply = self.problem.grid.supply
         count = sum(session.phases)
         if not 0 < count < 3 or session.mode is Mode.SURPLUS:
             return False
-        room = np.minimum(session.max_w / 1000 * 3 / count, self._station_spare(session) + self.power[i])
+        more = power_weight(3, supply) / power_weight(count, supply)
+        room = np.minimum(session.max_w / 1000 * more, self._station_spare(session) + self.power[i])
         for n in self.problem.grid.path(session.node):
             room = np.minimum(room, (self.room[n] + self.weight[i][:, None] * self.power[i]).min(axis=0))
         window = slice(session.first_slot, session.last_slot)

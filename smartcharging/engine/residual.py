@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from smartcharging.engine import carried
 from smartcharging.engine.fleet import APART, Fleet
-from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
+from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight, spread_a
 from smartcharging.engine.limits import PHASES, SUM, Limits, Rank
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.rules import Rules
@@ -253,9 +253,7 @@ def battery_amps(batteries: tuple[BatteryState, ...], count: int, supply: Supply
 
 def spread(battery: BatteryState, power_w: float, supply: Supply = Supply.TN) -> Floats:
     """A battery's power in amps on L1, L2, L3 and all together."""
-    phases = battery.phases if any(battery.phases) else (True, True, True)
-    each = power_w / (power_weight(sum(phases), supply) * NOMINAL_V)
-    return np.array([each * p for p in phases] + [power_w / NOMINAL_V])
+    return np.array([*spread_a(power_w, battery.phases, supply), power_w / NOMINAL_V])
 
 
 def surplus_a(snapshot: Snapshot, fleet: Fleet, left: Residual) -> float:

@@ -2,6 +2,8 @@
 
 Pure. All in kW. A phase is written as the balanced three-phase power its current would carry (3 × 230 V × amps), so
 that one scale serves watts and amps: a three-phase car weighs 1 on every phase, a single-phase car 3 on its own.
+Without a neutral that is √3 × 230 V × amps, and a single-phase car weighs √3 on both its lines. The currents of a line
+are then added as lengths, although they may stand at an angle to each other: never too little.
 """
 
 from __future__ import annotations
@@ -12,13 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.grid import NOMINAL_V, Grid
+from smartcharging.engine.grid import Grid, Supply, balanced_kw_per_a, loaded, power_weight
 from smartcharging.engine.problem import PlanProblem, Series
 
 WATTS, L1, L2, L3 = range(4)
 KINDS = 4
 KIND_NAMES = ("", ":L1", ":L2", ":L3")
-BALANCED_KW_PER_A = 3 * NOMINAL_V / 1000
 
 Integers = NDArray[np.int64]
 
@@ -46,7 +47,7 @@ def limits_kw(problem: PlanProblem) -> Series:
     watts = np.array([np.inf if c.limit_w is None else c.limit_w for c in circuits], dtype=np.float64)
     amps = np.array([c.limit_a for c in circuits]) - np.array([c.margin_a for c in circuits])[:, None]
     limit[:, WATTS] = watts[:, None] / 1000
-    limit[:, L1:] = np.maximum(amps, 0.0)[:, :, None] * BALANCED_KW_PER_A
+    limit[:, L1:] = np.maximum(amps, 0.0)[:, :, None] * balanced_kw_per_a(problem.grid.supply)
     if problem.sun_trust is not None:
         limit[0, L1:] -= _sun_not_trusted_kw(problem, limit[0, L1:])
     if problem.import_limit_w is not None:
@@ -94,7 +95,7 @@ def _carried(problem: PlanProblem, known_w: Mapping[int, Series]) -> Series:
 def export_limit_kw(problem: PlanProblem) -> Series:
     """What the grid connection may deliver back: contract, operator and fuses together."""
     root = problem.grid.circuits[0]
-    most = max(0.0, min(root.limit_a) - root.margin_a) * BALANCED_KW_PER_A
+    most = max(0.0, min(root.limit_a) - root.margin_a) * balanced_kw_per_a(problem.grid.supply)
     if root.export_limit_w is not None:
         most = min(most, root.export_limit_w / 1000)
     limit = np.full(problem.slots, most)
@@ -105,14 +106,19 @@ def export_limit_kw(problem: PlanProblem) -> Series:
 
 def weights(problem: PlanProblem) -> Series:
     """How much of each kind one kW of a session takes: axes session, kind."""
-    return phase_weights([s.phases for s in problem.sessions])
+    return phase_weights([s.phases for s in problem.sessions], problem.grid.supply)
 
 
-def phase_weights(phases: Sequence[tuple[bool, bool, bool]]) -> Series:
-    """How much of each kind one kW takes that is spread evenly over these phases: axes consumer, kind."""
-    uses = np.array(phases, dtype=np.float64).reshape(-1, 3)
+def phase_weights(phases: Sequence[tuple[bool, bool, bool]], supply: Supply) -> Series:
+    """How much of each kind one kW takes that is spread evenly over these phases: axes consumer, kind.
+
+    Of one that hangs between a line and one that is not named, both others carry it.
+    """
+    lines = np.array([sum(p) for p in phases], dtype=np.int64)
+    uses = np.array([loaded(p, supply) for p in phases], dtype=np.float64).reshape(-1, 3)
+    each = power_weight(3, supply) / np.array([power_weight(n, supply) for n in range(4)])
     out = np.ones((len(phases), KINDS))
-    out[:, L1:] = 3 * uses / np.maximum(uses.sum(axis=1, keepdims=True), 1)
+    out[:, L1:] = uses * each[lines][:, None]
     return out
 
 

@@ -217,7 +217,7 @@ def _as_one(program: Program) -> PlanProblem:
         sessions=(everyone,),
         battery=battery,
         loads=tuple(replace(load, node=0) for load in problem.loads),  # no circuit below binds them
-        grid=Grid(tuple(replace(c, parent=p) for c, p in zip(circuits, parents, strict=True))),
+        grid=Grid(tuple(replace(c, parent=p) for c, p in zip(circuits, parents, strict=True)), problem.grid.supply),
         node_background_w={i: 1000 * program.rooms.background[n] for i, n in enumerate(kept) if i},
         least_w={} if least is None else {i: 1000 * least[n] for i, n in enumerate(kept)},
     )

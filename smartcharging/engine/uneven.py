@@ -3,9 +3,9 @@
 Pure. A flow knows one limit for each circuit and slot. Of cars on one or two phases it is told what is sure: together
 with the others they have the circuit's watts and the mean of its phases, and each by itself what its own phases let.
 So its cuts hold for every plan. Where it then loads a phase above its limit, a plan is made in two flows. In the first
-such a car counts for what it takes of its phase, three times its power or one and a half, against the circuit's fullest
-phase, with what the first flow had too much by that given back: it tells when the uneven cars charge. What they leave
-on the fullest phase is, for the balanced cars of the second, one limit again.
+such a car counts for what it takes of its phase, three times its power or one and a half (√3 times without a neutral),
+against the circuit's fullest phase, with what the first flow had too much by that given back: it tells when the uneven
+cars charge. What they leave on the fullest phase is, for the balanced cars of the second, one limit again.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ PICTURE_MAX_AGE_S = 15
 class SiteSerializer(serializers.ModelSerializer[Site]):
     class Meta:
         model = Site
-        fields = ("id", "name", "timezone", "latitude", "longitude", "price_area", "demo")
+        fields = ("id", "name", "timezone", "latitude", "longitude", "price_area", "supply", "demo")
         read_only_fields = fields
 
 
