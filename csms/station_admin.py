@@ -39,6 +39,7 @@ from csms.models import EVSE, ChargingStation, Connector, StationVariable, Wante
 from csms.obedience_admin import capabilities_of, limits_of, repairs_of
 from csms.security_actions import SECURITY_FIELDS, SECURITY_ITEMS, SecurityActions
 from meters import live
+from meters.commissioning import names_one_line
 from meters.site_admin import (
     INSTALLER,
     OPERATOR,
@@ -81,6 +82,10 @@ class StationForm(OneSiteForm):
         if waiting is not None:
             self.instance = waiting
         super()._post_clean()
+        station = self.instance
+        wrong = names_one_line(station.wiring, station.site) if "wiring" in self.fields else ""
+        if wrong and "wiring" not in self.errors:
+            self.add_error("wiring", wrong)
 
 
 class ConnectorInline(SiteNarrowedInline):

@@ -75,11 +75,14 @@ class SiteAdmin(SiteNarrowedAdmin):
 class DeviceForm(OneSiteForm):
     """A device, judged as the poller will."""
 
+    def _site(self) -> Site | None:
+        return self.instance.site if self.instance.site_id is not None else None
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         names = ("map", "connect", "wiring", "options", "kind", "poll_s", "max_age_s")
         device = Device(**{name: cleaned[name] for name in names if cleaned.get(name) is not None})
-        for field, text in problems(device).items():
+        for field, text in problems(device, cleaned.get("site") or self._site()).items():
             if field in self.fields and field not in self.errors:
                 self.add_error(field, forms.ValidationError(text))
         return cleaned

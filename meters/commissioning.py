@@ -13,19 +13,19 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from meters.devices import connect, maps
-from meters.models import Device
+from meters.models import Device, Site
 
 PHASES = ("L1", "L2", "L3")
 _SHARES = ("min_soc", "max_soc", "efficiency")
 
 
-def problems(device: Device) -> dict[str, str]:
+def problems(device: Device, site: Site | None = None) -> dict[str, str]:
     """Field name → what is wrong with it and the way out. Empty: nothing is."""
     connect_problem = _connect(device.connect)
     found = {
         "connect": connect_problem,
         "map": "" if connect_problem else _map(device),
-        "wiring": _wiring(device.wiring),
+        "wiring": _wiring(device.wiring) or names_one_line(device.wiring, site),
         "options": _options(device.options),
         "max_age_s": _age(device),
     }
@@ -68,6 +68,13 @@ def _wiring(value: object) -> str:
         and len(set(value)) == len(value)
     )
     return "" if good else _("Wiring names one to three different phases, such as [“L2”, “L3”, “L1”].")
+
+
+def names_one_line(wiring: object, site: Site | None) -> str:
+    """What is wrong with the wiring of a device or a station where there is no neutral; empty: nothing is."""
+    if site is None or site.supply != Site.Supply.IT or not isinstance(wiring, list) or len(wiring) != 1:
+        return ""
+    return _("Without a neutral it hangs between two lines: name both, such as [“L1”, “L2”].")
 
 
 def _options(value: object) -> str:

@@ -14,7 +14,6 @@ from meters.devices.quantities import Door, WiringError, parse_wiring
 from meters.devices.registers import RegisterMap
 from meters.devices.sunspec import SunSpecMap
 from meters.devices.sunspec_device import SunSpecBattery, SunSpecDevice, SunSpecInverter
-from meters.supply import Supply
 
 AnyDevice = ModbusDevice | SunSpecDevice | P1Meter | ContactDevice
 
@@ -84,11 +83,8 @@ def open_device(settings: DeviceSettings, lines: Lines, now: Now = utc_now) -> A
 
 def _door(settings: DeviceSettings, map_: RegisterMap | SunSpecMap | None) -> Door:
     phases = map_.phases if map_ is not None else 3
-    wiring = settings.wiring
-    if settings.supply is Supply.IT and phases == 1:
-        wiring = wiring[:1]  # it has one current, and hangs between two lines
     return Door(
-        wiring=parse_wiring(wiring, phases),
+        wiring=parse_wiring(settings.wiring, phases),
         negate=map_ is not None and map_.negate,
         invert=settings.invert,
     )

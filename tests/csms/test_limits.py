@@ -402,6 +402,29 @@ async def test_a_person_who_clears_the_profiles_does_not_take_the_fail_safe_away
         assert (profile(again)["stackLevel"], first_limit(again)) == (0, 6.0)
 
 
+@pytest.mark.parametrize(
+    ("wiring", "current", "safe_w", "live_w"),
+    [
+        (["L2", "L3"], "ac", 6 * 230.0, 2300.0),
+        ([], "ac", round(6 * 230 * 3**0.5, 1), round(2300 * 3**0.5, 1)),
+        ([], "dc", round(6 * 230 * 3**0.5, 1), 2300.0),
+    ],
+)
+async def test_without_a_neutral_watts_are_those_of_lines(
+    wiring: list[str], current: str, safe_w: float, live_w: float
+) -> None:
+    await a_station(wiring=wiring, current=current, capabilities={"rate_unit": "W"})
+    await Site.objects.aupdate(supply=Site.Supply.IT)
+    async with running() as gateway, station(gateway) as bare:
+        await bare.ask("BootNotification", BOOT_16)
+        safe = await bare.was_asked("SetChargingProfile", lambda p: not is_live(p))
+        assert (schedule(safe)["chargingRateUnit"], first_limit(safe)) == ("W", safe_w)
+        await started(bare)
+        await (want(watts=2300) if current == "dc" else want(10))
+        live = await bare.was_asked("SetChargingProfile", of("TxProfile"))
+        assert (schedule(live)["chargingRateUnit"], first_limit(live)) == ("W", live_w)
+
+
 async def test_a_station_that_turns_out_to_be_dc_is_told_watts_from_then_on() -> None:
     evse = await a_station()
     async with running() as gateway, station(gateway) as bare:

@@ -19,6 +19,7 @@ from csms.redaction import BLANK, blank, may_hold_a_secret
 from csms.schemas import V16, V201, dialect
 from csms.vocabulary import MeterValue, Moment, Verdict, moment
 from meters.measurement import Measurement, Quality
+from meters.supply import Supply
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 L123 = ("L1", "L2", "L3")
@@ -80,6 +81,42 @@ def test_what_is_told_becomes_what_the_grid_feels(case: str) -> None:
         assert got.current_a == pytest.approx(current)
     assert got.power_w == (None if power is None else pytest.approx(power))
     assert got.quality is quality
+
+
+# the same without a neutral: sampled, wiring, dc → current, power
+LINES: dict[str, tuple[Any, tuple[str, ...], bool, Any, Any]] = {
+    "a car on one line returns by the station's next": (
+        [(AMPS, "L1", 16), (AMPS, "L2", 0), (AMPS, "L3", 0)], ("L2", "L3", "L1"), False, (0, 16, 16), 16 * 230),
+    "told on both": ([(AMPS, "L1", 16), (AMPS, "L2", 16), (AMPS, "L3", 0)], L123, False, (16, 16, 0), 16 * 230),
+    "three lines": (
+        [(AMPS, "L1", 10), (AMPS, "L2", 10), (AMPS, "L3", 10)], L123, False, (10, 10, 10), 10 * 230 * 3**0.5),
+    "a station between two lines": ([(AMPS, "L1", 10)], ("L3", "L1"), False, (10, 0, 10), 2300),
+    "such a one, told without its name": ([(AMPS, "", 10)], ("L2", "L3"), False, (0, 10, 10), 2300),
+    "such a one, by its power": ([(WATTS, "", 2300)], ("L1", "L2"), False, (10, 10, 0), 2300),
+    "power by line is none of a line": (
+        [(WATTS, "L1", 1150), (WATTS, "L2", 1150), (WATTS, "L3", 0)], L123, False, (10, 10, 10), 2300),
+    "more than one pair of lines can carry": (
+        [(WATTS, "", 32 * 230 * 3**0.5), ("Current.Offered", "", 20)], L123, False, (32, 32, 32), 32 * 230 * 3**0.5),
+    "dc, by its power": ([(WATTS, "", 3800)], L123, True, (4000 / 230 / 3**0.5,) * 3, 3800),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_without_a_neutral_what_is_told_becomes_what_the_lines_feel(case: str) -> None:
+    sampled, wiring, dc, current, power = LINES[case]
+
+    found = measured(*sampled, phases=wiring, dc=dc, supply=Supply.IT)
+
+    assert found.current_a == pytest.approx(current)
+    assert found.power_w == pytest.approx(power)
+    assert found.power_phase_w is None
+
+
+def test_without_a_neutral_an_offer_in_watts_is_one_of_its_lines() -> None:
+    offer = ("Power.Offered", "", 2300)
+
+    assert measured(offer, phases=("L1", "L2"), supply=Supply.IT).offered_a == 10
+    assert measured(offer, supply=Supply.IT).offered_a == pytest.approx(10 / 3**0.5)
 
 
 def test_the_other_quantities_come_along() -> None:

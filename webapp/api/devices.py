@@ -91,7 +91,7 @@ class DeviceSerializer(Strict, serializers.ModelSerializer[Device]):
         device = Device(**{name: getattr(self.instance, name) for name in CHECKED} if self.instance else {})
         for name in CHECKED & attrs.keys():
             setattr(device, name, attrs[name])
-        if wrong := problems(device):
+        if wrong := problems(device, site):
             raise serializers.ValidationError({name: [text] for name, text in wrong.items()})
         return attrs
 

@@ -23,6 +23,7 @@ from csms import bus, credentials, learning
 from csms.changes import announce
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit, validate_wiring, waiting_without_site
 from meters import live
+from meters.commissioning import names_one_line
 from meters.measurement import Measurement
 from smartcharging.engine.limits import place_of
 from smartcharging.models import AllocationRecord
@@ -170,6 +171,8 @@ class StationSerializer(Strict, serializers.ModelSerializer[ChargingStation]):
 
         if value("min_a") > value("max_a"):
             raise serializers.ValidationError({"min_a": [_("The minimum is above the maximum.")]})
+        if wrong := names_one_line(value("wiring"), value("site")):
+            raise serializers.ValidationError({"wiring": [wrong]})
         return attrs
 
     def update(self, instance: ChargingStation, validated_data: dict[str, Any]) -> ChargingStation:
