@@ -255,6 +255,19 @@ def test_an_installer_enters_a_station_that_waits_in_quarantine(office):
     assert "It hangs on no circuit yet" in said
 
 
+def test_without_a_neutral_one_line_alone_is_refused_at_the_wiring(office):
+    office.site.supply = "it"
+    office.site.save()
+    client = entered(office.cast["installer"])
+    evses = {"evses-TOTAL_FORMS": "0", "evses-INITIAL_FORMS": "0"}
+    station = {"priority": "1", "current": "ac", "max_a": "32", "min_a": "6", "fail_safe_a": "6", **evses}
+    device = {"name": "odd", "kind": "load", "options": "{}", "poll_s": "1", "max_age_s": "5"}
+    for label, body in (("csms.chargingstation", {"identity": "NEW-2", **station}), ("meters.device", device)):
+        answer = client.post(page(label, "add"), {"site": office.site.pk, "wiring": '["L2"]', **body})
+
+        assert "wiring" in answer.context["adminform"].form.errors, label
+
+
 def test_an_operator_names_a_station_and_leaves_its_wiring_alone(office):
     station = office.station
     evses = {"evses-TOTAL_FORMS": "0", "evses-INITIAL_FORMS": "0"}
@@ -451,12 +464,13 @@ def test_a_site_is_made_by_a_superuser_only(office):
     body = {
         "name": "Nieuw",
         "timezone": "Europe/Brussels",
+        "supply": "it",
         **{f"{p}-{f}": "0" for p in ("devices", "roles") for f in ("TOTAL_FORMS", "INITIAL_FORMS")},
     }
 
     assert entered(office.cast["installer"]).post(page("meters.site", "add"), body).status_code == 403
     assert entered(office.cast["superuser"]).post(page("meters.site", "add"), body).status_code == 302
-    assert Site.objects.filter(name="Nieuw").exists()
+    assert Site.objects.get(name="Nieuw").supply == Site.Supply.IT
 
 
 def test_times_stand_on_the_clock_of_the_site(office):

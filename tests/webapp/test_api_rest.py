@@ -11,7 +11,7 @@ from django.utils import timezone
 from csms.models import IdToken, MeterSample
 from meters import live
 from meters.measurement import Measurement
-from meters.models import Device
+from meters.models import Device, Site
 from smartcharging.models import AllocationRecord, GridCommand, Plan, Price, UserProfile
 from tests.people import calling
 from tests.webapp import campus as scenery
@@ -275,6 +275,16 @@ def test_a_device_that_cannot_be_is_refused_at_its_field(office, installer):
 
         assert answer.status_code == 400, (body, answer.content)
         assert list(answer.json()) == [field], body
+
+
+def test_without_a_neutral_a_device_names_both_its_lines(office, installer):
+    Site.objects.filter(pk=office.site.pk).update(supply="it")
+
+    refused = installer.post("/api/v1/devices/", {"name": "boiler", "kind": "load", "wiring": ["L2"]})
+
+    assert (refused.status_code, list(refused.json())) == (400, ["wiring"])
+    assert installer.post("/api/v1/devices/", {"name": "boiler", "wiring": ["L2", "L3"]}).status_code == 201
+    assert installer.get(f"/api/v1/sites/{office.site.pk}/").json()["supply"] == "it"
 
 
 def test_a_device_is_added_by_its_connection_and_map(office, installer):

@@ -14,6 +14,7 @@ from csms.models import EVSE, ChargingStation, OcppMessage
 from csms.sealing import opened
 from meters import live
 from meters.measurement import Measurement
+from meters.models import Site
 from tests.people import calling
 from tests.webapp import campus as scenery
 
@@ -133,6 +134,16 @@ def test_a_wrong_value_is_refused_at_its_field(office, installer):
 
         assert answer.status_code == 400, (body, answer.content)
         assert list(answer.json()) == [field], body
+
+
+def test_without_a_neutral_a_station_of_one_line_is_refused(office, installer):
+    Site.objects.filter(pk=office.site.pk).update(supply="it")
+    address = f"{STATIONS}{office.station.identity}/"
+
+    refused = installer.patch(address, {"wiring": ["L2"]})
+
+    assert (refused.status_code, list(refused.json())) == (400, ["wiring"])
+    assert installer.patch(address, {"wiring": ["L2", "L3"]}).status_code == 200
 
 
 def test_an_installer_makes_a_station_with_its_evses(office, installer):
