@@ -239,7 +239,8 @@ def _fresh_devices(
 
 def _of_lines(device: Device, found: Measurement) -> Measurement:
     is_p1 = device.map == maps.P1_MAP or device.connect.startswith("p1:")
-    return lines_only(found, device.wiring, meter=device.kind == Device.Kind.METER, zero_is_silence=is_p1)
+    wiring = [name for name in device.wiring if name in _PHASE_INDEX]
+    return lines_only(found, wiring, meter=device.kind == Device.Kind.METER, zero_is_silence=is_p1)
 
 
 def _readings(circuits: tuple[Circuit, ...], fresh: Mapping[int, Measurement]) -> dict[int, NodeReading]:

@@ -574,6 +574,20 @@ async def test_a_lost_redis_leaves_the_socket_and_the_ledger_alone(monkeypatch: 
 # ---------------------------------------------------------------------- charging
 
 
+async def test_without_a_neutral_a_car_is_measured_on_the_line_it_returns_by() -> None:
+    row = await accepted(wiring=["L2", "L3"])
+    await Site.objects.aupdate(supply=Site.Supply.IT)
+    async with running() as gateway, station(gateway) as bare:
+        now = moment(None, gateway.sessions["CS-1"].now()).at.isoformat()
+        sampled = [{"value": "16", "measurand": "Current.Import", "phase": "L1", "unit": "A"}]
+        await bare.ask("MeterValues", {"connectorId": 1, "meterValue": [{"timestamp": now, "sampledValue": sampled}]})
+        evse = await eventually(lambda: EVSE.objects.filter(station=row).first())
+        shown = await eventually(lambda: live.fetch([live.evse_source(evse.pk)]))
+        assert shown[live.evse_source(evse.pk)].current_a == (0, 16, 16)
+        await written(gateway)
+        assert (await MeterSample.objects.aget()).values["current_a"] == [0, 16, 16]
+
+
 async def test_a_charge_over_1_6_is_measured_told_and_kept() -> None:
     row = await accepted(wiring=["L2", "L3", "L1"])
     heard = live.connection().pubsub(ignore_subscribe_messages=True)

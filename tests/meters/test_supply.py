@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from meters.devices.quantities import WITHOUT_NEUTRAL_V, doubts
 from meters.measurement import Measurement, Quality
+from meters.models import Device, Site
+from meters.poller import settings_of
 from meters.supply import Supply, between, lines_only, power_weight
 from smartcharging.engine import grid as engine
 
@@ -106,6 +108,13 @@ def test_the_engine_and_the_meters_know_the_same_supplies() -> None:
     for supply in Supply:
         weights = [power_weight(n, supply) for n in range(4)]
         assert weights == [engine.power_weight(n, engine.Supply(supply)) for n in range(4)]
+
+
+def test_the_poller_judges_a_device_by_how_its_site_is_supplied() -> None:
+    street = Site(name="Street", supply=Site.Supply.IT)
+
+    assert settings_of(Device(site=street, name="main")).supply is Supply.IT
+    assert settings_of(Device(site=Site(name="Campus"), name="main")).supply is Supply.TN
 
 
 def test_133_volts_from_a_line_to_the_middle_are_no_reason_to_doubt() -> None:

@@ -239,6 +239,42 @@ def test_plan_and_live_layer_agree_about_what_fits(kinds, limit_a):
     assert max(worlds.sum_at(world, answer, "grid")) <= limit_a + 1e-6
 
 
+def arrows(loads: list[tuple[tuple[bool, bool, bool], float]]) -> np.ndarray:
+    """The currents of three lines, each load in phase with the voltage it hangs on."""
+    line = np.exp(-2j * np.pi * np.arange(3) / 3)
+    total = np.zeros(3, dtype=complex)
+    for phases, amps in loads:
+        if all(phases):
+            total += amps * line
+            continue
+        a, b = (i for i in range(3) if phases[i])
+        along = (line[a] - line[b]) / ROOT3
+        total[a] += amps * along
+        total[b] -= amps * along
+    return total
+
+
+@given(st.lists(st.tuples(st.sampled_from((ALL, *PAIRS)), st.floats(6, 32), st.integers(0, 3)), min_size=1, max_size=6))
+@few
+def test_what_a_meter_hides_of_a_line_is_at_most_a_seventh_of_its_limit_until_the_next_reading(drawn):
+    """Cars of one pair give way to those of another; the meter shows lengths. The promise of decision 19."""
+    others = [(phases, amps) for phases, amps, priority in drawn if priority == 0]
+    cars = [(phases, amps, priority) for phases, amps, priority in drawn if priority > 0]
+    shown = np.abs(arrows([*others, *((p, a) for p, a, _ in cars)]))
+    limit_a = float(shown.max())
+    world = worlds.of(("grid", None, limit_a, {"metered": True})).with_meter("grid", tuple(shown.tolist()))
+    for i, (phases, amps, priority) in enumerate(cars):
+        measured = tuple(amps * on for on in phases)
+        world = world.with_car(
+            str(i), "grid", phases=phases, priority=priority, offered_a=amps, measured_a=measured, fail_safe_a=0.0
+        )
+
+    answer = allocate(world.but(grid=without_neutral(world.grid)))
+
+    told = [(p, answer.shares[str(i)].limit_a) for i, (p, _, _) in enumerate(cars)]
+    assert np.abs(arrows([*others, *told])).max() <= 1.155 * limit_a + 1e-6
+
+
 def test_without_a_neutral_a_battery_between_two_lines_loads_both():
     world = worlds.one_board(30).with_battery("grid", power_w=4600.0, phases=L12)
     for key, phases in (("23", L23), ("31", L31)):
