@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartcharging.engine import carried
+from smartcharging.engine.admission import Place, RowsOf, admit, loading
 from smartcharging.engine.filling import EPS, fill
 from smartcharging.engine.fleet import APART, STATION_MAXIMUM, Fleet
 from smartcharging.engine.limits import SUM, Rank, paused, paused_at_station, phase_of
@@ -19,7 +20,7 @@ from smartcharging.engine.residual import Residual, surplus_a
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Snapshot
 from smartcharging.engine.spending import spend
-from smartcharging.engine.tree import Floats, least_of, picked
+from smartcharging.engine.tree import Floats, known_or, least_of, picked
 
 WHOLE_A = 0.5  # a charger of coarser steps than this loses something worth sharing again by rounding
 
@@ -28,15 +29,16 @@ WHOLE_A = 0.5  # a charger of coarser steps than this loses something worth shar
 class Aim:
     """`follows`: those whom we lead; the others keep what they have taken and are only told.
 
-    `places` says where in the tree a car is held back: node and column. `squeezed` are running cars whose minimum does
-    not fit.
+    `circuits` and `phases` say where in the tree a car is held back, empty where it is not. `squeezed` are running cars
+    whose minimum does not fit.
     """
 
     current_a: Floats
     cap_a: Floats
     follows: Flags
     reasons: list[str]
-    places: dict[int, tuple[int, int]]
+    circuits: list[str]
+    phases: list[str]
     squeezed: Flags
 
 
@@ -53,67 +55,6 @@ def aim(snapshot: Snapshot, fleet: Fleet, left: Residual, room: Floats, rules: R
     return sharing.answer()
 
 
-def admit(
-    fleet: Fleet, candidates: Flags, need_a: Floats, room: Floats, mild: Flags | None = None
-) -> tuple[Flags, Floats, dict[int, tuple[int, int]]]:
-    """Who of the candidates gets `need_a`, most urgent first; the room left; and where it did not fit for whom.
-
-    Walks only the rows that cannot hold all candidates: where everybody fits there is nothing to decide. For cars on
-    one phase each the feasible sets are laminar and the walk is optimal; with mixed phases it is the lexicographic
-    choice. `mild` marks cells of `room` that do not stop a car within its minimum time on.
-    """
-    need = np.where(candidates, need_a, 0.0)
-    demand = fleet.tree.sums(need[:, None] * fleet.uses)
-    tight = demand > room + EPS
-    if not tight.any():
-        return candidates.copy(), room - demand, {}
-    admitted = candidates.copy()
-    concerned = np.where(fleet.uses > 0, fleet.tree.on_the_way(np.where(tight, -1.0, 0.0)), 0.0)
-    blocked: dict[int, tuple[int, int]] = {}
-    space = {(int(n), int(c)): float(room[n, c]) for n, c in np.argwhere(tight)}
-    rows = _RowsOf(fleet, space)
-    needs, flags = need.tolist(), (candidates & (least_of(concerned) < 0)).tolist()
-    for i in fleet.ordered:
-        if not flags[i]:
-            continue
-        mine = rows.of(i)
-        wanted = needs[i]
-        full = [row for row, times in mine if space[row] < wanted * times - EPS]
-        if mild is not None and fleet.fresh_start[i]:
-            full = [row for row in full if not mild[row]]
-        if full:
-            admitted[i] = False
-            blocked[i] = full[0]
-            continue
-        for row, times in mine:
-            space[row] -= wanted * times
-    taken = np.where(admitted, need, 0.0)
-    return admitted, room - fleet.tree.sums(taken[:, None] * fleet.uses), blocked
-
-
-class _RowsOf:
-    """The rows (node, column) of a chosen set that a car loads, and how often: the same for all cars of a kind."""
-
-    def __init__(self, fleet: Fleet, chosen: dict[tuple[int, int], float]) -> None:
-        self._fleet = fleet
-        self._known: dict[tuple[int, tuple[float, ...]], list[tuple[tuple[int, int], float]]] = {}
-        self._columns: dict[int, list[int]] = {}  # the chosen columns of each node that has any
-        for n, c in chosen:
-            self._columns.setdefault(n, []).append(c)
-
-    def of(self, car: int) -> list[tuple[tuple[int, int], float]]:
-        kind = self._fleet.kinds[car]
-        if kind not in self._known:
-            self._known[kind] = [
-                ((n, c), kind[1][c])
-                for n in self._fleet.tree.path(kind[0])
-                if n in self._columns
-                for c in self._columns[n]
-                if kind[1][c] > 0
-            ]
-        return self._known[kind]
-
-
 class _Sharing:
     """The working table of one `aim`: `value` grows, `room` shrinks, and the reason follows what happened last."""
 
@@ -128,34 +69,35 @@ class _Sharing:
         known = ~np.isnan(fleet.planned_a)
         self.spare_allowed = self.wanting & ~(fleet.surplus & ~fleet.must) & (fleet.fast | fleet.must | ~known)
         self.only_surplus = self.wanting & fleet.surplus & ~fleet.must
-        planned = np.nan_to_num(fleet.planned_a, nan=0.0)
+        planned = known_or(fleet.planned_a, 0.0)
         planned = np.where(self.wanting & ~self.only_surplus, planned, 0.0)
         # A car that is to have all it can take is given all it may have, whatever it makes of it.
-        takes = np.nan_to_num(fleet.memory[:, carried.TAKES], nan=1.0)
+        takes = known_or(fleet.memory[:, carried.TAKES], 1.0)
         place = np.empty(len(fleet))
         place[fleet.order] = np.arange(len(fleet))
         planned = spend(planned, self.cap, fleet.min_a, fleet.uses[:, SUM], takes, fleet.running, place)
         # What it has, it keeps, lest every reading of another moves it.
-        has = np.nan_to_num(fleet.offered_a, nan=0.0)
+        has = known_or(fleet.offered_a, 0.0)
         planned = np.where(
             (planned > 0) & (np.abs(has - planned) < rules.ripple_a) & (has >= fleet.min_a), has, planned
         )
         self.plan = np.minimum(planned, self.cap)
         self.top = np.where(self.spare_allowed, self.cap, np.where(self.plan > 0, self.plan, fleet.min_a))
-        self.places: dict[int, tuple[int, int]] = {}
+        self.circuits, self.phases = [""] * len(fleet), [""] * len(fleet)
         self.squeezed: Flags = np.zeros(len(fleet), dtype=bool)
         self.full: Flags = np.zeros(room.shape, dtype=bool)
         self.on: Flags = np.zeros(len(fleet), dtype=bool)
 
     def _caps(self) -> tuple[Floats, list[str]]:
         """The car's own cap, and below a silent meter without a fallback its fail-safe."""
-        fleet, cap, reasons = self.fleet, self.fleet.cap_a.copy(), list(self.fleet.cap_reason)
-        if self.left.strict.any():
-            below = fleet.tree.on_the_way(np.where(self.left.strict, -1.0, 0.0)[:, None])[:, 0] < 0
-            for i in np.flatnonzero(below & (fleet.fail_safe_a < cap)).tolist():
-                cap[i] = fleet.fail_safe_a[i]
-                node = next(n for n in fleet.tree.path(int(fleet.tree.at[i])) if self.left.strict[n])
-                reasons[i] = f"meter stale: {self.snapshot.grid.circuits[node].name}"
+        fleet, strict = self.fleet, self.left.strict
+        cap, reasons = fleet.cap_a, list(fleet.cap_reason)
+        if strict.any():
+            node = fleet.tree.nearest_above(strict)[fleet.tree.at]
+            held = strict[node] & (fleet.fail_safe_a < cap)
+            cap = np.where(held, fleet.fail_safe_a, cap)
+            for i in np.flatnonzero(held).tolist():
+                reasons[i] = f"meter stale: {self.snapshot.grid.circuits[node[i]].name}"
         return cap, reasons
 
     def set_apart(self) -> None:
@@ -171,7 +113,7 @@ class _Sharing:
         told = np.where(told >= fleet.min_a, np.maximum(told, 0.0), 0.0)
         self.room = self.room - fleet.tree.sums(np.where(apart[:, None], fleet.hold, 0.0))
         # A car that does not follow a limit may still follow a pause: asked for where what it takes does not fit.
-        over = least_of(np.where(fleet.uses > 0, fleet.tree.on_the_way(self.room), 0.0)) < -1e-6
+        over = loading(fleet, self.room < -1e-6)
         told = np.where(fleet.ignores & over, 0.0, told)
         self.value = np.where(apart, np.round(np.floor(told / fleet.step_a + 1e-6) * fleet.step_a, 6), self.value)
         for i in np.flatnonzero(apart).tolist():
@@ -199,28 +141,45 @@ class _Sharing:
         need = fleet.min_a + np.where(again & (self.top >= fleet.min_a + self.rules.restart_a), self.rules.restart_a, 0)
         admitted, _, blocked = admit(fleet, candidates, need, self.room, mild)
         self.room = self.room - fleet.tree.sums(np.where(admitted, fleet.min_a, 0.0)[:, None] * fleet.uses)
-        for i, row in blocked.items():
-            self.reasons[i] = self._blocked(i, row)
-            self.places[i] = row
-            self.squeezed[i] = fleet.running[i]
-            if fleet.running[i]:
-                admitted[i] = self._bears(i)
+        if blocked:
+            admitted |= self._squeeze(blocked)
         self.value = np.where(admitted, fleet.min_a, self.value)
         self.on |= admitted
 
-    def _bears(self, car: int) -> bool:
+    def _squeeze(self, blocked: dict[int, Place]) -> Flags:
+        """Say of each whose minimum does not fit why; and which of them are borne with all the same."""
+        fleet, left = self.fleet, self.left
+        stopped = np.zeros(len(fleet), dtype=bool)
+        stopped[list(blocked)] = True
+        self.squeezed |= stopped & fleet.running
+        borne, _, _ = admit(fleet, stopped & self._bearable(), fleet.min_a, self.room + left.bears)
+        orders = ~left.plain
+        orders[:, SUM + 1 :] = False
+        rows, space = RowsOf(fleet, orders), self.room.ravel().tolist()
+        words = {
+            n * fleet.columns + c: (int(left.ranks[n, c]), left.reasons[n][c]) for n, c in np.argwhere(orders).tolist()
+        }
+        needs, stays = fleet.min_a.tolist(), borne.tolist()
+        for (i, place), mine in zip(blocked.items(), rows.of(list(blocked)), strict=True):
+            wanted = needs[i]
+            # An order that leaves no room for it has the first word, else the place.
+            said = [words[row] for row, times in mine if space[row] < wanted * times - EPS]
+            self.reasons[i] = min(said)[1] if said else self._blocked(place)
+            self.circuits[i], self.phases[i] = self._where(*place)
+            if stays[i]:  # what it takes is in the way of the next
+                for row, times in mine:
+                    space[row] -= wanted * times
+        self.room = self.room - fleet.tree.sums(np.where(borne, fleet.min_a, 0.0)[:, None] * fleet.uses)
+        return borne
+
+    def _bearable(self) -> Flags:
         """A running car whose minimum does not fit is kept on for a few seconds: most such moments pass, and copper
         bears a tenth too much for longer than that. Only where it is remembered since when it does not fit."""
         fleet = self.fleet
-        if self.snapshot.carried is None or fleet.min_a[car] > self.cap[car] + EPS:
-            return False
-        if self.snapshot.now.timestamp() - fleet.memory[car, carried.SQUEEZED] >= self.rules.squeezed_s:
-            return False
-        path, taken = list(fleet.tree.path(fleet.kinds[car][0])), fleet.min_a[car] * fleet.uses[car]
-        if (self.room[path] - taken < -self.left.bears[path])[:, taken > 0].any():
-            return False
-        self.room[path] -= taken
-        return True
+        if self.snapshot.carried is None:
+            return np.zeros(len(fleet), dtype=bool)
+        passed = self.snapshot.now.timestamp() - fleet.memory[:, carried.SQUEEZED] >= self.rules.squeezed_s
+        return fleet.running & ~passed & (fleet.min_a <= self.cap + EPS)
 
     def fill_to_plan(self) -> None:
         """First those who have no time to lose: what the others do not get now, they can still get later."""
@@ -245,7 +204,7 @@ class _Sharing:
         cars = self.on & ~self.squeezed & ~self.only_surplus
         for some, top in (
             (cars & ~fleet.lends, most),
-            (cars & fleet.lends, np.minimum(most, np.nan_to_num(fleet.offered_a))),
+            (cars & fleet.lends, np.minimum(most, known_or(fleet.offered_a, 0.0))),
         ):
             if (some & (top > self.value)).any():
                 self._fill(np.where(some, np.maximum(top, self.value), self.value))
@@ -264,9 +223,9 @@ class _Sharing:
         free = surplus_a(self.snapshot, fleet, self.left)
         chosen = np.zeros(len(fleet), dtype=bool)
         needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
-        running = (np.nan_to_num(fleet.offered_a, nan=0.0) > 0).tolist()
+        running = (known_or(fleet.offered_a, 0.0) > 0).tolist()
         without = np.zeros(len(fleet), dtype=bool)
-        for i in [i for i in fleet.ordered if possible[i]]:
+        for i in fleet.order[possible[fleet.order]].tolist():
             enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
             if enough or fleet.fresh_start[i] or fleet.worn[i]:
                 chosen[i] = True
@@ -295,7 +254,7 @@ class _Sharing:
         fleet = self.fleet
         idle = self.led & ~fleet.wants
         for i in np.flatnonzero(idle).tolist():
-            self.reasons[i] = "free" if fleet.sessions[i].arrived_at is None else "car full"
+            self.reasons[i] = "free" if fleet.vacant[i] else "car full"
         standby = np.minimum(np.floor(fleet.fail_safe_a / fleet.step_a + 1e-6) * fleet.step_a, self.cap)
         possible = idle & (standby >= fleet.min_a - EPS) & (standby > 0)
         has = possible & ~(fleet.offered_a < standby)  # also those of whom it is not known
@@ -327,7 +286,7 @@ class _Sharing:
         place[fleet.order] = np.arange(len(fleet))
         candidates = np.flatnonzero(coarse)
         for i in candidates[np.lexsort((place[candidates], -np.round(loss[candidates], 6)))].tolist():
-            path, step_a = list(fleet.tree.path(fleet.kinds[i][0])), fleet.step_a[i]
+            path, step_a = list(fleet.tree.path(int(fleet.tree.at[i]))), fleet.step_a[i]
             taken = step_a * fleet.uses[i]
             if (self.room[path] >= taken - EPS)[:, taken > 0].all():
                 self.room[path] -= taken
@@ -344,22 +303,12 @@ class _Sharing:
         for i in np.flatnonzero(whom).tolist():
             self.reasons[i] = reason
 
-    def _blocked(self, car: int, first: tuple[int, int]) -> str:
-        """Why the minimum did not fit: an order has the first word, else the place."""
-        left, (n, c) = self.left, first
-        orders = [
-            (left.ranks[m, d], left.reasons[m][d])
-            for m in self.fleet.tree.path(int(self.fleet.tree.at[car]))
-            for d in range(SUM + 1)
-            if self.fleet.uses[car, d] > 0
-            and not left.plain[m, d]
-            and self.room[m, d] < self.fleet.min_a[car] * self.fleet.uses[car, d] - EPS
-        ]
-        if orders:
-            return min(orders)[1]
+    def _blocked(self, place: Place) -> str:
+        """Why the minimum did not fit there."""
+        n, c = place
         if n >= self.fleet.circuits:
             return paused_at_station()
-        return left.reasons[n][c] if c >= APART else paused(self.snapshot.grid.circuits[n].name, c)
+        return self.left.reasons[n][c] if c >= APART else paused(self.snapshot.grid.circuits[n].name, c)
 
     def answer(self) -> Aim:
         fleet, value = self.fleet, self.value
@@ -376,7 +325,7 @@ class _Sharing:
         self._say(kept & ~fleet.fresh_start, "switched enough")
         self._say(content, "uses less")
         self._say_binding(silent & ~at_plan & ~at_cap & ~kept & ~content)
-        return Aim(value, self.cap, self.led, self.reasons, self.places, self.squeezed)
+        return Aim(value, self.cap, self.led, self.reasons, self.circuits, self.phases, self.squeezed)
 
     def _say_binding(self, cars: Flags) -> None:
         """Where each is held back: of the full places on its way up the one of the first rank, then the nearest."""
@@ -384,31 +333,25 @@ class _Sharing:
         which = np.flatnonzero(cars)
         if not which.size:
             return
-        far = (tree.depth.max() - tree.depth)[:, None] * width + np.arange(width)
-        span = (int(tree.depth.max()) + 1) * width
-        code = np.where(self.full, self.left.ranks * span + far, np.inf)
-        least = least_of(
-            np.where(picked(fleet.uses, which) > 0, picked(tree.least_above(code), tree.at[which]), np.inf)
-        )
+        # One number for each place says all: rank, then how far up, and with that which place it is.
+        up, places = tree.shape.height - tree.shape.depth, tree.size * width
+        rank = self.left.ranks * (tree.shape.height + 1) + up[:, None]
+        code = np.where(self.full, rank * places + np.arange(places).reshape(-1, width), np.inf)
+        ways = picked(tree.least_above(code), tree.at[which])
+        least = least_of(np.where(picked(fleet.uses, which) > 0, ways, np.inf))
         full = np.isfinite(least)
-        self._say(np.isin(np.arange(len(fleet)), which[~full]), "plan")
-        which, leaves = which[full], tree.at[which[full]]
-        deepest = int(tree.depth.max())
-        spots = least[full].astype(np.int64) % span
-        known, cars_of = np.unique(leaves * span + spots, return_inverse=True)
-        found: list[tuple[int, int]] = []
-        for both in known.tolist():
-            leaf, spot = divmod(both, span)
-            above, column = divmod(spot, width)
-            path = tree.path(leaf)
-            found.append((path[above - (deepest + 1 - len(path))], column))
-        for i, k in zip(which.tolist(), cars_of.tolist(), strict=True):
-            self.places[i] = place = found[k]
-            self.reasons[i] = self.left.reasons[place[0]][place[1]]
+        for i in which[~full].tolist():
+            self.reasons[i] = "plan"
+        rows = (least[full].astype(np.int64) % places).tolist()
+        found: dict[int, tuple[str, str, str]] = {}
+        for row in set(rows):
+            n, c = divmod(row, width)
+            found[row] = self.left.reasons[n][c], *self._where(n, c)
+        for i, row in zip(which[full].tolist(), rows, strict=True):
+            self.reasons[i], self.circuits[i], self.phases[i] = found[row]
 
-
-def where(snapshot: Snapshot, fleet: Fleet, place: tuple[int, int] | None) -> tuple[str, str]:
-    """A node and a column as people call them."""
-    if place is None or place[0] >= fleet.circuits:
-        return "", ""
-    return snapshot.grid.circuits[place[0]].name, phase_of(place[1])
+    def _where(self, node: int, column: int) -> tuple[str, str]:
+        """A node and a column as people call them; nothing for a station, which is no circuit."""
+        if node >= self.fleet.circuits:
+            return "", ""
+        return self.snapshot.grid.circuits[node].name, phase_of(column)

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine import battery, carried
-from smartcharging.engine.aim import Aim, admit, aim, where
+from smartcharging.engine.admission import admit, loading
+from smartcharging.engine.aim import Aim, aim
 from smartcharging.engine.carried import Carried
 from smartcharging.engine.filling import EPS, fill
 from smartcharging.engine.fleet import APART, Fleet
@@ -30,9 +31,10 @@ from smartcharging.engine.grid import NOMINAL_V, Phases, power_weight
 from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.residual import Residual, residual
+from smartcharging.engine.roll import Roll
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Allocation, Narrowing, Share, Snapshot
-from smartcharging.engine.tree import Floats, least_of
+from smartcharging.engine.tree import Floats, known_or, least_of, sum_of
 
 LAST = np.iinfo(np.int64).max  # behind every rank and every current
 
@@ -43,8 +45,9 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     Every share is 0 or at least the car's minimum. Raises only for a snapshot that contradicts itself (a session or
     a narrowing at a node that is not there); `engine/fallback.py` is for that moment.
     """
-    limits = narrow(snapshot.grid, [*snapshot.narrowings, *_peak(snapshot)], snapshot.now)
-    fleet = Fleet.of(snapshot, limits, rules)
+    roll = Roll.of(snapshot)
+    limits = narrow(snapshot.grid, [*snapshot.narrowings, *_peak(snapshot, roll)], snapshot.now)
+    fleet = Fleet.of(snapshot, roll, limits, rules)
     left = residual(snapshot, fleet, limits, rules)
     wish = battery.wishes(snapshot)
     supply = snapshot.grid.supply
@@ -55,11 +58,14 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     now_a, waits = step(fleet, target, left.table - relief - charging, rules)
 
     load = fleet.load(now_a)
-    yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
     rest = left.table - load
-    battery_w, spare = battery.settle(snapshot, fleet, limits, wish, rest[:, :APART], yields[:, :APART])
+    spare = rest[:, :APART]
+    battery_w: dict[str, float] = {}
+    if snapshot.batteries:
+        yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
+        battery_w, spare = battery.settle(snapshot, fleet, limits, wish, spare, yields[:, :APART])
     # Judged without the battery's help: what only a battery holds up is already worth a quick message.
-    broken = _broken(fleet, left, left.raw - fleet.tree.sums(fleet.hold))
+    broken = _broken(fleet, left, left.raw - fleet.held)
     return Allocation(
         shares=_shares(snapshot, fleet, target, now_a, waits, broken),
         battery_w=battery_w,
@@ -67,7 +73,7 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
         headroom_a=_headroom(spare, fleet.circuits, power_weight(3, supply)),
         node_reason=_node_reasons(snapshot, left, spare),
         told_a=_per_node(np.round(fleet.tree.sums(now_a[:, None] * fleet.uses), 6), fleet.circuits),
-        circuits=tuple(c.name for c in snapshot.grid.circuits),
+        circuits=snapshot.grid.names,
         carried=_carry(snapshot, fleet, left, target),
     )
 
@@ -87,28 +93,27 @@ def _carry(snapshot: Snapshot, fleet: Fleet, left: Residual, target: Aim) -> Car
     stopped = (cars[:, carried.WAS_ON] > 0) & (fleet.offered_a == 0) & (cars[:, carried.DELIVERED] > 0)
     cars[:, carried.SWITCHES] += stopped
     cars[:, carried.WAS_ON] = np.where(np.isnan(fleet.offered_a), cars[:, carried.WAS_ON], fleet.running)
-    return Carried(now, fleet.keys, cars, tuple(c.name for c in snapshot.grid.circuits), left.believed)
+    return Carried(now, fleet.keys, cars, snapshot.grid.names, left.believed)
 
 
-def _peak(snapshot: Snapshot) -> list[Narrowing]:
+def _peak(snapshot: Snapshot, roll: Roll) -> list[Narrowing]:
     if snapshot.peak_target_w is None:
         return []
     watts = peak_limit_w(snapshot.peak_target_w, snapshot.quarter_import_wh, snapshot.now)
-    return [Narrowing(Rank.CONTRACT, "peak", node=0, limit_w=watts + _left_w(snapshot))]
+    return [Narrowing(Rank.CONTRACT, "peak", node=0, limit_w=watts + _left_w(snapshot, roll))]
 
 
-def _left_w(snapshot: Snapshot) -> float:
+def _left_w(snapshot: Snapshot, roll: Roll) -> float:
     """What cars leave of their limits, as they have shown. Fuses are not lent it; a mean over a quarter hour, which is
     money and corrects itself in the next minutes, is."""
     if snapshot.carried is None:
         return 0.0
-    left = dict(zip(snapshot.carried.keys, (1.0 - snapshot.carried.cars[:, carried.TAKES]).tolist(), strict=True))
-    shares = (
-        left.get(s.key, 0.0) * (s.offered_a or 0.0) * power_weight(3 if s.dc else s.phase_count, snapshot.grid.supply)
-        for s in snapshot.sessions
-        if s.wants and s.reachable
-    )
-    return float(sum(x for x in shares if x > 0)) * NOMINAL_V  # not of those of whom nothing is known
+    fact, supply = roll.facts, snapshot.grid.supply
+    per_a = np.array([power_weight(lines, supply) for lines in range(4)])
+    lines = np.where(fact.dc, 3, sum_of(fact.phases.astype(np.intp)))
+    left = (1.0 - carried.takes_of_all(snapshot.carried, roll.keys)) * known_or(fact.offered_a, 0.0) * per_a[lines]
+    counts = fact.wants & fact.reachable & (left > 0)  # not those of whom nothing is known
+    return float(left[counts].sum()) * NOMINAL_V
 
 
 def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats, Flags]:
@@ -118,7 +123,7 @@ def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats,
     is held to the most he may be drawing.
     """
     goal, level = target.current_a, fleet.level_a
-    spare = room - fleet.tree.sums(fleet.hold)
+    spare = room - fleet.held
     rising = target.follows & (goal > level + EPS)
     ramp = np.where(np.isnan(fleet.offered_a), np.inf, np.maximum(rules.ramp_a, rules.ramp_share * target.cap_a))
     low = np.minimum(goal, level)
@@ -134,7 +139,7 @@ def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats,
     reached, _ = fill(fleet.tree, spare, low, cap, fleet.weight, fleet.uses)
     reached = legal(reached, fleet)
 
-    offered = np.nan_to_num(fleet.offered_a, nan=0.0)
+    offered = known_or(fleet.offered_a, 0.0)
     # What it has, it keeps, unless it is to come down; and a ripple upwards is not worth a message.
     keeps = target.follows & (offered >= fleet.min_a - EPS) & (offered <= goal + EPS) & (offered > 0)
     ripple = keeps & (reached < offered + rules.ripple_a) & (reached < target.cap_a - EPS)
@@ -152,9 +157,7 @@ def legal(current_a: Floats, fleet: Fleet) -> Floats:
 
 def _broken(fleet: Fleet, left: Residual, worst: Floats) -> Flags:
     """Cars below a node that is, or may be this moment, above its limit: they are told before all others."""
-    bad = np.where((worst < -1e-6) | left.over, -1.0, 0.0)
-    broken: Flags = least_of(np.where(fleet.uses > 0, fleet.tree.on_the_way(bad), 0.0)) < 0
-    return broken
+    return loading(fleet, (worst < -1e-6) | left.over)
 
 
 def _shares(
@@ -162,32 +165,28 @@ def _shares(
 ) -> dict[str, Share]:
     lowered = np.where(np.isnan(fleet.offered_a), fleet.level_a, fleet.offered_a) - 1e-6 > now_a
     urgent = lowered & broken
-    ramping = waits & (now_a > np.nan_to_num(fleet.offered_a, nan=np.inf) + 1e-6)
-    reasons = [
-        reason if not waiting else "rising" if rising else "waits for others"
-        for reason, waiting, rising in zip(target.reasons, waits.tolist(), ramping.tolist(), strict=True)
-    ]
+    ramping = (now_a > known_or(fleet.offered_a, np.inf) + 1e-6).tolist()
+    reasons = list(target.reasons)
+    for i in np.flatnonzero(waits).tolist():
+        reasons[i] = "rising" if ramping[i] else "waits for others"
     watts: list[float | None] = [None] * len(fleet)
     per_a = power_weight(3, snapshot.grid.supply) * NOMINAL_V
     for i in np.flatnonzero(fleet.dc).tolist():
         watts[i] = float(math.floor(now_a[i] * per_a + 1e-6))
-    circuits, phases = [""] * len(fleet), [""] * len(fleet)
-    names = {place: where(snapshot, fleet, place) for place in set(target.places.values())}
-    for i, place in target.places.items():
-        circuits[i], phases[i] = names[place]
-    found = zip(fleet.keys, now_a.tolist(), watts, reasons, urgent.tolist(), circuits, phases, strict=True)
+    amps, places = now_a.tolist(), (target.circuits, target.phases)
+    found = zip(fleet.keys, amps, watts, reasons, urgent.tolist(), *places, strict=True)
     # As `Share._make`, of which every call would take longer than the rest of this function.
     return dict(zip(fleet.keys, map(tuple.__new__, repeat(Share), found), strict=False))
 
 
 def _per_node(table: Floats, count: int) -> dict[int, Phases]:
-    return {n: (a, b, c) for n, (a, b, c) in enumerate(table[:count, :SUM].tolist())}
+    return dict(enumerate(zip(*table[:count, :SUM].T.tolist(), strict=True)))
 
 
 def _headroom(spare: Floats, count: int, three: float) -> dict[int, Phases]:
     """What is still free per phase when all three are loaded alike; negative where a limit is exceeded."""
     evenly = np.minimum(spare[:count, :SUM], spare[:count, SUM:] / three)
-    return {n: (a, b, c) for n, (a, b, c) in enumerate(evenly.tolist())}
+    return _per_node(evenly, count)
 
 
 def _node_reasons(snapshot: Snapshot, left: Residual, spare: Floats) -> dict[int, str]:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine.rules import Rules
+from smartcharging.engine.tree import known_or
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -85,9 +86,7 @@ def rows_of(carried: Carried | None, keys: tuple[str, ...], arrived: Floats) -> 
     elif carried.keys == keys:
         rows = carried.cars.copy()
     else:
-        place = {key: i for i, key in enumerate(carried.keys)}
-        known = np.vstack((carried.cars, _NEWCOMER))
-        rows = known[[place.get(key, -1) for key in keys]]
+        rows = np.vstack((carried.cars, _NEWCOMER))[_places(carried, keys)]
     with np.errstate(invalid="ignore"):
         same = np.abs(rows[:, ARRIVED] - arrived) < 0.5
     other_car = ~(same | (np.isnan(rows[:, ARRIVED]) & np.isnan(arrived)))
@@ -95,6 +94,18 @@ def rows_of(carried: Carried | None, keys: tuple[str, ...], arrived: Floats) -> 
         rows[other_car] = _NEWCOMER
     rows[:, ARRIVED] = arrived
     return rows
+
+
+def _places(carried: Carried, keys: tuple[str, ...]) -> list[int]:
+    """The row of each key; -1 for one that is not there."""
+    place = {key: i for i, key in enumerate(carried.keys)}
+    return [place.get(key, -1) for key in keys]
+
+
+def takes_of_all(carried: Carried, keys: tuple[str, ...]) -> Floats:
+    """The share of its offer each EVSE's car uses; NaN: it has not shown it."""
+    takes = carried.cars[:, TAKES]
+    return takes if carried.keys == keys else np.append(takes, math.nan)[_places(carried, keys)]
 
 
 def takes_of(carried: Carried | None, key: str) -> float | None:
@@ -120,37 +131,38 @@ def observe(
 
     `offered_a` holds since `since`, `before_a` held before; `doubt` is the share of a measurement that is uncertain.
     """
-    rows = rows.copy()
-    since = np.fmax(np.where(np.isnan(since), -np.inf, since), rows[:, ARRIVED])  # a limit before that was another's
-    never = np.isnan(rows[:, SEEN])
+    rows, drew, seen, draws = rows.copy(), rows[:, DREW], rows[:, SEEN], rows[:, DRAWS]
+    since = np.fmax(known_or(since, -np.inf), rows[:, ARRIVED])  # a limit before that was another's
+    never = np.isnan(seen)
     # Since when the limit has been higher than what it was last seen to take. Of who was not seen yet: as it stands.
-    above = offered_a * (1 - doubt) - rules.lend_a > np.nan_to_num(rows[:, DREW])
-    begins = above & (np.isnan(rows[:, ABOVE_SINCE]) | never)
-    rows[begins, ABOVE_SINCE] = np.fmax(since, rows[:, SEEN])[begins]
-    rows[~above, ABOVE_SINCE] = np.nan
+    above_since = rows[:, ABOVE_SINCE]
+    begins = np.isnan(above_since) | never
+    above = offered_a * (1 - doubt) - rules.lend_a > known_or(drew, 0.0)
+    above_since = np.where(above, np.where(begins, np.fmax(since, seen), above_since), np.nan)
 
-    news = ~np.isnan(current_a) & ~(at <= rows[:, SEEN] + 0.01)
+    news = ~np.isnan(current_a) & ~(at <= seen + 0.01)
     # A measurement from before the last change, or from a moment after it, says how the car stood to both limits.
     limit = np.where(at < since + rules.react_s, np.fmin(offered_a, before_a), offered_a)
     limit = np.where(at < since, before_a, limit)
     slack = news & (current_a < limit * (1 - doubt) - rules.lend_a)
-    climbs = news & ~never & (current_a > rows[:, DREW] + rules.wake_a)
-    had_s = np.nan_to_num(at - rows[:, ABOVE_SINCE], nan=0.0)
+    climbs = news & ~never & (current_a > drew + rules.wake_a)
+    had_s = known_or(at - above_since, 0.0)
     shown = slack & ~climbs & (had_s >= rules.settle_s)
-    more = news & (current_a > rows[:, DRAWS] * (1 + doubt) + rules.wake_a)
-    rows[more, DRAWS] = np.nan
-    rows[shown, DRAWS] = np.fmax(current_a, rows[:, DREW])[shown]
-    rows[news, LEFT] = (slack & (climbs | (had_s >= rules.react_s)))[news]
-    rows[climbs, ABOVE_SINCE] = at[climbs]
-    rows[news & ~slack, ABOVE_SINCE] = np.nan
-    rows[news, DREW], rows[news, SEEN] = current_a[news], at[news]
+    more = news & (current_a > draws * (1 + doubt) + rules.wake_a)
+    rows[:, DRAWS] = np.where(shown, np.fmax(current_a, drew), np.where(more, np.nan, draws))
+    rows[:, LEFT] = np.where(news, slack & (climbs | (had_s >= rules.react_s)), rows[:, LEFT])
+    above_since = np.where(climbs, at, above_since)
+    rows[:, ABOVE_SINCE] = np.where(news & ~slack, np.nan, above_since)
+    rows[:, DREW], rows[:, SEEN] = np.where(news, current_a, drew), np.where(news, at, seen)
     # What share of a limit it had long enough to follow it uses.
     steady = news & (offered_a > 0) & (at >= since + rules.settle_s)
-    rows[steady, TAKES] = np.clip(current_a[steady] / offered_a[steady], 0.0, 1.0)
+    part = np.minimum(np.maximum(current_a, 0.0) / np.where(steady, offered_a, 1.0), 1.0)
+    rows[:, TAKES] = np.where(steady, part, rows[:, TAKES])
 
     # What reports no current is taken to charge when it had a minute for it.
     silent = np.isnan(current_a) & (offered_a > 0) & (now - since >= rules.unsure_s)
-    rows[(news & (current_a >= rules.wake_a)) | silent, DELIVERED] = 1.0
+    delivers = (news & (current_a >= rules.wake_a)) | silent
+    rows[:, DELIVERED] = np.where(delivers, 1.0, rows[:, DELIVERED])
     return rows
 
 

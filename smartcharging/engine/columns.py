@@ -7,9 +7,9 @@ what is still to come.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from itertools import chain
+from struct import Struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from smartcharging.engine.snapshot import Mode, Session
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ints = NDArray[np.intp]
+Table = NDArray[np.void]
 
 NAN = float("nan")
 _UNKNOWN = (NAN, NAN, NAN)
@@ -36,67 +38,83 @@ class Columns:
     priority: Floats
     energy_needed_wh: Floats
     planned_w: Floats
-    phases: Flags  # a column for each of L1, L2, L3
-    measured_a: Floats  # likewise
-    dc: Flags
-    wants: Flags
-    reachable: Flags
-    fast: Flags
-    surplus: Flags
     offered_since_s: Floats
-    lease_ended_s: Floats
+    lease_ended_s: Floats  # NaN also while it runs
     measured_since_s: Floats
     here_s: Floats
     departed_s: Floats
     on_since_s: Floats
     off_since_s: Floats
-
-    @classmethod
-    def of(cls, sessions: Sequence[Session], now: datetime) -> Columns:
-        """Plain comprehensions, one a fact: nothing else reads so many attributes as quickly."""
-        fast, surplus = Mode.FAST, Mode.SURPLUS
-        return cls(
-            max_a=_numbers([s.max_a for s in sessions]),
-            min_a=_numbers([s.min_a for s in sessions]),
-            max_w=_numbers([s.max_w for s in sessions]),
-            step_a=_numbers([s.step_a for s in sessions]),
-            offered_a=_numbers([s.offered_a for s in sessions]),
-            offered_before_a=_numbers([s.offered_before_a for s in sessions]),
-            fail_safe_a=_numbers([s.fail_safe_a for s in sessions]),
-            isolated_a=_numbers([s.isolated_a for s in sessions]),
-            priority=_numbers([s.priority for s in sessions]),
-            energy_needed_wh=_numbers([s.energy_needed_wh for s in sessions]),
-            planned_w=_numbers([s.planned_w for s in sessions]),
-            phases=_threes([s.phases for s in sessions]) > 0,
-            measured_a=_threes([s.measured_a or _UNKNOWN for s in sessions]),
-            dc=_flags([s.dc for s in sessions]),
-            wants=_flags([s.wants for s in sessions]),
-            reachable=_flags([s.reachable for s in sessions]),
-            fast=_flags([s.mode is fast for s in sessions]),
-            surplus=_flags([s.mode is surplus for s in sessions]),
-            offered_since_s=_seconds_since([s.offered_since for s in sessions], now),
-            lease_ended_s=_seconds_since([s.lease_until for s in sessions], now),
-            measured_since_s=_seconds_since([s.measured_at for s in sessions], now),
-            here_s=_seconds_since([s.arrived_at for s in sessions], now),
-            departed_s=_seconds_since([s.departure for s in sessions], now),
-            on_since_s=_seconds_since([s.on_since for s in sessions], now),
-            off_since_s=_seconds_since([s.off_since for s in sessions], now),
-        )
+    measured_a: Floats  # a column for each of L1, L2, L3
+    phases: Flags  # likewise
+    dc: Flags
+    wants: Flags
+    reachable: Flags
+    fast: Flags
+    surplus: Flags
+    node: Ints
 
 
-def _numbers(values: Sequence[float | None]) -> Floats:
-    if None in values[:1]:  # where one has none, often none has: None is slow to become a number
-        values = [NAN if value is None else value for value in values]
-    return np.array(values, dtype=np.float64)
+_KINDS = {"Floats": np.float64, "Flags": np.bool_, "Ints": np.int64}
+_THREE = ("measured_a", "phases")
+_ROW = np.dtype([(f.name, _KINDS[str(f.type)], (3,) if f.name in _THREE else ()) for f in fields(Columns)])
+"""The facts of one session, in the order of the fields above."""
 
 
-def _flags(values: Sequence[bool]) -> Flags:
-    return np.array(values, dtype=np.bool_)
+def read(sessions: Sequence[Session], now: datetime) -> Table:
+    """The facts of all sessions as they are listed, a row for each."""
+    return np.frombuffer(_rows(sessions, now), dtype=_ROW)
 
 
-def _threes(phases: Sequence[Sequence[float]]) -> Floats:
-    return np.fromiter(chain.from_iterable(phases), np.float64, 3 * len(phases)).reshape(-1, 3)
+def columns(table: Table, order: Ints) -> Columns:
+    """The same in this order, each fact for itself: what is reckoned with has to lie side by side."""
+    return Columns(**{name: table[name][order] for name in _ROW.names or ()})
 
 
-def _seconds_since(moments: Sequence[datetime | None], now: datetime) -> Floats:
-    return np.array([NAN if m is None else (now - m).total_seconds() for m in moments], dtype=np.float64)
+def _rows(sessions: Sequence[Session], now: datetime) -> bytes:
+    """A row for each session, as `_ROW` has it, one behind the other.
+
+    One long expression for all facts of a session: it is read as a whole while it is at hand. A comprehension for each
+    fact takes half as long again, arguments told by a star a fifth more, and anything that looks at every single value
+    to find out what it is, twice as long.
+    """
+    row, fast, surplus = Struct("=21d8?q").pack, Mode.FAST, Mode.SURPLUS
+    return b"".join(
+        [
+            row(
+                s.max_a,
+                s.min_a,
+                NAN if s.max_w is None else s.max_w,
+                s.step_a,
+                NAN if s.offered_a is None else s.offered_a,
+                NAN if s.offered_before_a is None else s.offered_before_a,
+                s.fail_safe_a,
+                NAN if s.isolated_a is None else s.isolated_a,
+                s.priority,
+                NAN if s.energy_needed_wh is None else s.energy_needed_wh,
+                NAN if s.planned_w is None else s.planned_w,
+                NAN if s.offered_since is None else (now - s.offered_since).total_seconds(),
+                NAN if s.lease_until is None or s.lease_until > now else (now - s.lease_until).total_seconds(),
+                NAN if s.measured_at is None else (now - s.measured_at).total_seconds(),
+                NAN if s.arrived_at is None else (now - s.arrived_at).total_seconds(),
+                NAN if s.departure is None else (now - s.departure).total_seconds(),
+                NAN if s.on_since is None else (now - s.on_since).total_seconds(),
+                NAN if s.off_since is None else (now - s.off_since).total_seconds(),
+                l1_a,
+                l2_a,
+                l3_a,
+                l1,
+                l2,
+                l3,
+                s.dc,
+                s.wants,
+                s.reachable,
+                s.mode is fast,
+                s.mode is surplus,
+                s.node,
+            )
+            for s in sessions
+            for l1_a, l2_a, l3_a in [s.measured_a or _UNKNOWN]
+            for l1, l2, l3 in [s.phases]
+        ]
+    )

@@ -26,18 +26,17 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
     live = np.flatnonzero(cap > low + EPS)
     if not live.size:
         return value, room
-    some, used = tree.among(live), picked(uses, live)
+    some, used, heavy = tree.among(live), picked(uses, live), weight[live]
     gap = (cap - low)[live]
     left = room - some.sums(gap[:, None] * used)
-    if np.all((left >= -EPS) | (some.sums(used) <= 0)):
+    demand = some.sums(heavy[:, None] * used)
+    if ((left >= -EPS) | (demand <= 0)).all():
         value[live] = cap[live]
         return value, left  # there is enough for all
 
     room = room.copy()
-    heavy = weight[live]
-    while live.size:
-        apart = np.where(used > 0, 0.0, np.inf)  # a column that a car does not use never stops it
-        demand = some.sums(heavy[:, None] * used)
+    apart = np.where(used > 0, 0.0, np.inf)  # a column that a car does not use never stops it
+    while True:
         wanted = demand > EPS
         level = np.where(wanted, np.maximum(room, 0.0) / np.where(wanted, demand, 1.0), np.inf)
         reach = least_of(some.on_the_way(level) + apart)
@@ -51,6 +50,9 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
         gain = np.where(done, np.where(capped, gap, heavy * mine), 0.0)
         value[live] += gain
         room -= some.sums(gain[:, None] * used)
-        stays = np.flatnonzero(~done)
-        live, used, gap, heavy, some = live[stays], picked(used, stays), gap[stays], heavy[stays], some.among(stays)
-    return value, room
+        (stays,) = (~done).nonzero()
+        if not stays.size:
+            return value, room
+        live, gap, heavy = live[stays], gap[stays], heavy[stays]
+        used, apart, some = picked(used, stays), picked(apart, stays), some.among(stays)
+        demand = some.sums(heavy[:, None] * used)

@@ -1,4 +1,4 @@
-"""The sessions of a snapshot as columns of numbers, each hung on its leaf of the tree.
+"""What is known of each car in this moment, in columns of numbers, and what follows from it for the tree.
 
 Pure. What a car *may be drawing* and what we *want it to draw* are two different things, and the fuse feels only the
 first. `hold` is the most each car may be taking right now, whatever we say in this cycle:
@@ -12,31 +12,28 @@ first. `hold` is the most each car may be taking right now, whatever we say in t
 
 An EVSE with nothing plugged in counts the same: it may start by itself at what it was last told. That is why free
 EVSEs are told a standby of 0 where their fail-safe does not fit beside the cars.
-
-EVSEs of one station that share a maximum hang on a small node of their own below their circuit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine import carried
-from smartcharging.engine.columns import Columns
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
-from smartcharging.engine.limits import NO_BOUND, SUM, Limits
+from smartcharging.engine.limits import SUM, Limits
 from smartcharging.engine.priorities import Flags, paused_lately, slack_s, started_lately, weights
+from smartcharging.engine.roll import Roll
 from smartcharging.engine.rules import Rules
-from smartcharging.engine.snapshot import Session, Snapshot
-from smartcharging.engine.tree import Floats, Tree, least_of, most_of, sum_of
+from smartcharging.engine.snapshot import Snapshot
+from smartcharging.engine.tree import Floats, Ints, Tree, known_or, least_of, most_of, sum_of
 
 ON_PHASE_A = 1.0  # a current above this proves that the car uses a phase
 STATION_MAXIMUM = "station maximum"
+KINDS = 8  # of cars, by which of three phases they load
 APART = 4  # the columns from here on, where a circuit limits its imbalance: what L1, L2, L3 carry unevenly
 
 
@@ -44,7 +41,6 @@ APART = 4  # the columns from here on, where a circuit limits its imbalance: wha
 class Fleet:
     """One row per session, sorted by leaf and key. Amps per phase at the AC input."""
 
-    sessions: tuple[Session, ...]
     keys: tuple[str, ...]
     tree: Tree
     circuits: int  # tree nodes from here on are stations with a shared maximum
@@ -52,6 +48,7 @@ class Fleet:
     dc: Flags
     uses: Floats  # what one amp takes of L1, L2, L3, of all together [230 W], and unevenly of L1, L2, L3
     wants: Flags
+    vacant: Flags  # no car on it
     reachable: Flags
     min_a: Floats
     cap_a: Floats  # the most it may have for reasons of its own …
@@ -81,55 +78,45 @@ class Fleet:
     memory: Floats  # the row of each in what is carried
 
     def __len__(self) -> int:
-        return len(self.sessions)
+        return len(self.keys)
 
     @property
     def columns(self) -> int:
         return int(self.uses.shape[1])
 
     @cached_property
-    def kinds(self) -> list[tuple[int, tuple[float, ...]]]:
-        """Leaf and use of each car, as plain numbers: cars of one kind load the same places."""
-        return list(zip(self.tree.at.tolist(), map(tuple, self.uses.tolist()), strict=True))
-
-    @cached_property
-    def ordered(self) -> list[int]:
-        found: list[int] = self.order.tolist()
-        return found
+    def phases(self) -> Ints:
+        """Which phases each car loads, as one number below `KINDS`; it decides what the car uses of all columns."""
+        return np.asarray((self.uses[:, :SUM] > 0) @ np.array((1, 2, 4)))
 
     @cached_property
     def running(self) -> Flags:
         """On, by the limit they stand by."""
-        return np.asarray((np.nan_to_num(self.offered_a) >= self.min_a - 1e-6) & (np.nan_to_num(self.offered_a) > 0))
+        return np.asarray((self.offered_a >= self.min_a - 1e-6) & (self.offered_a > 0))
+
+    @cached_property
+    def held(self) -> Floats:
+        """What the cars below each node may be drawing at most."""
+        return self.tree.sums(self.hold)
 
     def load(self, limit_a: Floats) -> Floats:
         """What each node's cars may draw when these are the limits: nobody falls below what is held of him yet."""
         return self.tree.sums(np.maximum(self.hold, limit_a[:, None] * self.uses))
 
     @classmethod
-    def of(cls, snapshot: Snapshot, limits: Limits, rules: Rules) -> Fleet:
-        now = snapshot.now
-        parents, leaf_of, shared = _leaves(snapshot)
-        names = list(map(attrgetter("key"), snapshot.sessions))
-        alphabet = np.empty(len(names))
-        alphabet[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-        listed = np.lexsort((alphabet, np.array(leaf_of)))
-        sessions = tuple(map(snapshot.sessions.__getitem__, listed.tolist()))
-        keys = tuple(map(names.__getitem__, listed.tolist()))
-        by_key, at = alphabet[listed], np.array(leaf_of, dtype=np.intp)[listed]
-        tree = Tree(parents, at)
-        fact = Columns.of(sessions, now)
+    def of(cls, snapshot: Snapshot, roll: Roll, limits: Limits, rules: Rules) -> Fleet:
+        now, keys, tree, fact = snapshot.now, roll.keys, roll.tree, roll.facts
         offered, before, safe = fact.offered_a, fact.offered_before_a, fact.fail_safe_a
         dc, wants, reachable = fact.dc, fact.wants, fact.reachable
         supply = snapshot.grid.supply
 
         with np.errstate(invalid="ignore"):
-            changed_s = np.nan_to_num(fact.offered_since_s, nan=np.inf)
+            changed_s = known_or(fact.offered_since_s, np.inf)
             level = stands_at_a(offered, safe, fact.lease_ended_s, reachable, rules)
             held = held_a(level, before, changed_s, rules)
 
             measured = fact.measured_a
-            age_s = np.nan_to_num(fact.measured_since_s, nan=0.0)
+            age_s = known_or(fact.measured_since_s, 0.0)
             patience_s = np.where(dc, rules.ignore_dc_s, rules.ignore_s)
             above = most_of(measured) > offered + rules.ignore_a
             defiant = above & (changed_s - age_s > patience_s)  # seen so when it was last heard
@@ -179,7 +166,7 @@ class Fleet:
             ignores |= reachable & isolated
 
             here_s = fact.here_s
-            awaited_s = np.minimum(changed_s, np.nan_to_num(here_s, nan=np.inf))
+            awaited_s = np.minimum(changed_s, known_or(here_s, np.inf))
             # Who left something of the limit he had is not on his way to a higher one.
             leaves = memory[:, carried.LEFT] > 0
             unsure = np.where(known, (age_s > awaited_s - rules.follow_s) & ~leaves, wants & reachable)
@@ -198,24 +185,24 @@ class Fleet:
             # Who was never seen to take anything was not paused: he is still waiting for his first amp.
             delivered = memory[:, carried.DELIVERED] != 0.0
             fresh_pause = fresh_pause & delivered
-            paused = delivered & (fact.off_since_s < np.nan_to_num(here_s, nan=np.inf))
-            cap, cap_reason = _caps(sessions, station, uses[:, SUM], limits)
+            paused = delivered & (fact.off_since_s < known_or(here_s, np.inf))
+            cap, cap_reason = _caps(keys, station, uses[:, SUM], limits)
             min_a = np.maximum(fact.min_a, 0.0)
             keeps, lends = _keeps(memory, offered, min_a, cap, awaited_s <= rules.unsure_s, doubt, rules)
-        planned = fact.planned_w if snapshot.plan_valid else np.full(len(sessions), np.nan)
+        planned = fact.planned_w if snapshot.plan_valid else np.full(len(keys), np.nan)
         priority = fact.priority
         # As `priorities.urgency` has it; the last key sorts first.
-        came = np.nan_to_num(-here_s, nan=np.inf)
-        order = np.lexsort((by_key, came, slack, ~fresh_start, ~must, -priority))
+        came = known_or(-here_s, np.inf)
+        order = np.lexsort((roll.alphabet, came, slack, ~fresh_start, ~must, -priority))
         return cls(
-            sessions=sessions,
             keys=keys,
             tree=tree,
             circuits=len(snapshot.grid),
-            shared_a=np.array(shared),
+            shared_a=roll.shared_a,
             dc=dc,
             uses=uses,
             wants=wants,
+            vacant=np.isnan(fact.here_s),
             reachable=reachable,
             min_a=min_a,
             cap_a=cap,
@@ -308,43 +295,17 @@ def held_a(level_a: Floats, before_a: Floats, changed_s: Floats, rules: Rules) -
     return np.where(changed_s < rules.follow_s, np.fmax(level_a, before_a), level_a)
 
 
-def _leaves(snapshot: Snapshot) -> tuple[list[int], list[int], list[float]]:
-    """Parents of all tree nodes, the leaf of each session, and the shared maximum of each station node."""
-    parents = [-1 if c.parent is None else c.parent for c in snapshot.grid.circuits]
-    members: dict[tuple[int, int], int] = {}
-    sizes: dict[int, int] = {}
-    maxima: dict[int, float] = {}
-    leaf_of = [s.node for s in snapshot.sessions]
-    for s in snapshot.sessions:
-        if not 0 <= s.node < len(parents):
-            raise IndexError(f"session {s.key!r}: there is no node {s.node}")
-    grouped = [(i, s) for i, s in enumerate(snapshot.sessions) if s.group is not None and s.group_max_a is not None]
-    for _, s in grouped:
-        group, maximum = s.group or 0, s.group_max_a or 0.0
-        members[group, s.node] = members.get((group, s.node), 0) + 1
-        sizes[group] = sizes.get(group, 0) + 1
-        maxima[group] = min(maxima.get(group, np.inf), maximum)
-    index: dict[tuple[int, int], int] = {}
-    shared: list[float] = []
-    for group, node in sorted(members):
-        index[group, node] = len(parents)
-        parents.append(node)
-        # A station fed from two circuits is no tree; each circuit then gets its EVSEs' part of the maximum.
-        shared.append(max(maxima[group], 0.0) * members[group, node] / sizes[group])
-    for i, s in grouped:
-        leaf_of[i] = index[s.group or 0, s.node]
-    return parents, leaf_of, shared
-
-
-def _caps(sessions: Sequence[Session], station_a: Floats, phases: Floats, limits: Limits) -> tuple[Floats, list[str]]:
+def _caps(keys: tuple[str, ...], station_a: Floats, phases: Floats, limits: Limits) -> tuple[Floats, list[str]]:
     """The most each may have for its own sake: station and car, or what somebody put on this very EVSE."""
-    caps, reasons = station_a.copy(), [STATION_MAXIMUM] * len(sessions)
-    if limits.sessions:
-        for i, s in enumerate(sessions):
-            by_amps, by_watts = limits.sessions.get(s.key, (NO_BOUND, NO_BOUND))
-            for bound, amps in ((by_amps, by_amps.value), (by_watts, by_watts.value / (max(phases[i], 1) * NOMINAL_V))):
-                if amps < caps[i]:
-                    caps[i], reasons[i] = amps, bound.reason
+    caps, reasons = station_a.copy(), [STATION_MAXIMUM] * len(keys)
+    place = {key: i for i, key in enumerate(keys)} if limits.sessions else {}
+    for key, (by_amps, by_watts) in limits.sessions.items():
+        i = place.get(key)
+        if i is None:
+            continue
+        for bound, amps in ((by_amps, by_amps.value), (by_watts, by_watts.value / (max(phases[i], 1) * NOMINAL_V))):
+            if amps < caps[i]:
+                caps[i], reasons[i] = amps, bound.reason
     return np.maximum(np.nan_to_num(caps), 0.0), reasons
 
 

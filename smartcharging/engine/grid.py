@@ -137,5 +137,9 @@ class Grid:
             at = self.circuits[at].parent
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.circuits)
+
+    @cached_property
     def depth(self) -> int:
         return max(sum(1 for _ in self.path(i)) for i in range(len(self.circuits)))

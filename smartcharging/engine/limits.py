@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from smartcharging.engine.grid import NOMINAL_V, Grid, Phases, Supply, power_wei
 from smartcharging.engine.snapshot import Narrowing
 
 PHASES = ("L1", "L2", "L3")
+_SILENT = ("", "", "", "")
+COLUMNS = (*PHASES, "W")
 SUM = 3  # the column after L1, L2, L3: all phases together, in amps (watts divided by the nominal voltage)
 QUARTER_S = 900
 PEAK_BURST = 1.5  # a quarter that began quietly may end at this multiple of its target, not more
@@ -67,7 +70,7 @@ class Limits:
 
     table: Table
     ranks: NDArray[np.int64]
-    reasons: tuple[tuple[str, str, str, str], ...]
+    reasons: tuple[tuple[str, ...], ...]
     export_w: Table
     sessions: Mapping[str, tuple[Bound, Bound]]
     supply: Supply = Supply.TN
@@ -99,11 +102,20 @@ def narrow(grid: Grid, narrowings: Iterable[Narrowing] = (), now: datetime | Non
     return Limits(
         table=table.amps,
         ranks=table.ranks,
-        reasons=tuple((a, b, c, s) for a, b, c, s in table.reasons),
+        reasons=tuple(table.reasons),
         export_w=table.export_w,
         sessions=table.sessions,
         supply=grid.supply,
     )
+
+
+@lru_cache(maxsize=64)
+def _own_words(names: tuple[str, ...], binds: bytes) -> tuple[tuple[str, ...], ...]:
+    """What is said where the circuits' own limits bind (`binds`: a byte for each place). Kept from one cycle to the
+    next, in which hardly ever another word is needed."""
+    said = (f"limit:{name}:{column}" for name in names for column in COLUMNS)
+    each = (words if binding else "" for words, binding in zip(said, binds, strict=True))
+    return tuple(zip(each, each, each, each, strict=True))
 
 
 class _Table:
@@ -112,26 +124,27 @@ class _Table:
     def __init__(self, count: int) -> None:
         self.amps = np.full((count, 4), math.inf)
         self.ranks = np.full((count, 4), int(Rank.WISH), dtype=np.int64)
-        self.reasons = [[""] * 4 for _ in range(count)]
+        self.reasons: list[tuple[str, ...]] = [_SILENT] * count
+        self._spoken: set[int] = set()  # nodes that a narrowing has named
         self.export_w = np.full(count, math.inf)
         self.sessions: dict[str, tuple[Bound, Bound]] = {}
 
     def narrow_to_circuits(self, grid: Grid) -> None:
         """What the circuits themselves allow."""
-        copper = np.array([c.limit_a for c in grid.circuits], dtype=float)
-        watts = np.array([c.limit_w for c in grid.circuits], dtype=float)  # None becomes no number here …
-        own = np.column_stack((copper, watts / NOMINAL_V))
+        own = np.empty_like(self.amps)
+        own[:, :SUM] = [c.limit_a for c in grid.circuits]
+        own[:, SUM] = [math.inf if c.limit_w is None else c.limit_w / NOMINAL_V for c in grid.circuits]
         own = np.where(np.isnan(own), 0.0, np.maximum(own, 0.0))
-        for n, circuit in enumerate(grid.circuits):  # … and only here means no limit
-            if circuit.limit_w is None:
-                own[n, SUM] = math.inf
+        for n, circuit in enumerate(grid.circuits):
             if circuit.export_limit_w is not None:
                 self.export_w[n] = min(self.export_w[n], _amps(circuit.export_limit_w))
         tighter = own < self.amps
         self.amps = np.where(tighter, own, self.amps)
         self.ranks[tighter] = Rank.CIRCUIT
-        for n, column in np.argwhere(tighter).tolist():
-            self.reasons[n][column] = f"limit:{grid.circuits[n].name}:{phase_of(column)}"
+        said = list(_own_words(grid.names, tighter.tobytes()))
+        for n in self._spoken:
+            said[n] = tuple(now or before for now, before in zip(said[n], self.reasons[n], strict=True))
+        self.reasons = said
 
     def narrow(self, narrowing: Narrowing) -> None:
         reason = reason_of(narrowing)
@@ -147,10 +160,13 @@ class _Table:
         node = narrowing.node or 0
         if not 0 <= node < len(self.amps):
             raise IndexError(f"narrowing {reason!r}: there is no node {node}")
+        self._spoken.add(node)
+        words = list(self.reasons[node])
         for column, value in enumerate((amps, amps, amps, watts / NOMINAL_V)):
             if value < self.amps[node, column]:
                 self.amps[node, column], self.ranks[node, column] = value, narrowing.rank
-                self.reasons[node][column] = reason
+                words[column] = reason
+        self.reasons[node] = tuple(words)
         if narrowing.export_limit_w is not None:
             self.export_w[node] = min(self.export_w[node], _amps(narrowing.export_limit_w))
 

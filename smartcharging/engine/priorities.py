@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Session
+from smartcharging.engine.tree import known_or
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -42,7 +43,7 @@ def slack_s(left_s: Floats, need_wh: Floats, full_w: Floats) -> Floats:
     """
     asks = (left_s > 0) & (need_wh > 0) & (full_w > 0)
     takes_s = np.where(asks, need_wh, 0.0) * 3600 / np.where(asks, full_w, 1.0)
-    return np.where(asks, np.nan_to_num(left_s) - takes_s, np.inf)
+    return np.where(asks, known_or(left_s, 0.0) - takes_s, np.inf)
 
 
 def laxity_s(session: Session, now: datetime, supply: Supply = Supply.TN) -> float:
@@ -113,7 +114,7 @@ def rank(
 
 def weights(priority: Floats) -> Floats:
     """How much faster a session rises in its share: each class twice the one below it, within reason."""
-    return np.asarray(2.0 ** np.clip(priority, 0, 8))
+    return np.asarray(2.0 ** np.minimum(np.maximum(priority, 0.0), 8.0))
 
 
 def weight(session: Session) -> float:

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class Residual:
     other: Floats  # the load that was taken off, as counted
     believed: Floats  # that load where there is a meter, or was one, to be carried
     ranks: NDArray[np.int64]
-    reasons: list[list[str]]
+    reasons: list[tuple[str, ...]]
     plain: NDArray[np.bool_]  # the circuit's own limit, set by nobody in particular
     stale: NDArray[np.bool_]
     strict: NDArray[np.bool_]  # stale and without a fallback: nobody below may have more than its fail-safe
@@ -83,9 +84,9 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
         over[:count, :SUM] = meters.current > limits.table[:, :SUM]
     bears = np.zeros((size, width))
     finite = np.isfinite(limits.table) & (limits.ranks > Rank.EMERGENCY_STOP)
-    bears[:count, : SUM + 1] = np.where(finite, np.nan_to_num(limits.table) * (rules.squeezed_over - 1.0), 0.0)
+    bears[:count, : SUM + 1] = np.where(finite, limits.table, 0.0) * (rules.squeezed_over - 1.0)
     bears[count:, :SUM] = fleet.shared_a[:, None] * (rules.squeezed_over - 1.0)
-    names = tuple(c.name for c in circuits)
+    names = snapshot.grid.names
     remembered = carried.last_other_load(snapshot.carried, names, width)
     if remembered is None:
         remembered = np.full((count, width), np.nan)
@@ -100,10 +101,10 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
 
     table, calm, raw = (np.full((size, width), np.inf) for _ in range(3))
     table[:count], calm[:count], raw[:count] = allowed - believed, allowed - kind, limit - kind
-    reasons = [
-        [*row, *(f"imbalance:{c.name}:{p}" for p in PHASES[: width - APART])]
-        for c, row in zip(circuits, limits.reasons, strict=True)
-    ]
+    reasons = list(limits.reasons)
+    if width > APART:
+        uneven = [tuple(f"imbalance:{c.name}:{p}" for p in PHASES) for c in circuits]
+        reasons = [said + apart for said, apart in zip(reasons, uneven, strict=True)]
     ranks = np.full((size, width), int(Rank.CIRCUIT), dtype=np.int64)
     ranks[:count, : SUM + 1] = limits.ranks
     plain = np.ones((size, width), dtype=bool)
@@ -114,19 +115,22 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
     for n in np.flatnonzero(stale).tolist():
         strict[n], least = _without_meter(snapshot, meters, n)
         least = np.fmin(least, (allowed - remembered)[n, : SUM + 1])
+        said = list(reasons[n])
         for column in range(SUM + 1):
             if least[column] < table[n, column]:
-                reasons[n][column] = f"meter stale: {circuits[n].name}"
+                said[column] = f"meter stale: {circuits[n].name}"
                 ranks[n, column], plain[n, column] = Rank.CIRCUIT, False
+        reasons[n] = tuple(said)
         for one in (table, calm, raw):
             one[n, : SUM + 1] = np.minimum(one[n, : SUM + 1], least)
 
     if size > count:
         for one in (table, calm, raw):
             one[count:, :SUM] = fleet.shared_a[:, None]
-        reasons.extend([["station shared"] * width for _ in range(size - count)])
+        reasons.extend([("station shared",) * width] * (size - count))
 
-    none = np.zeros(size - count, dtype=bool)
+    silent = np.zeros(size, dtype=bool)
+    silent[:count] = stale
     all_other = np.zeros((size, width))
     all_other[:count] = believed
     return Residual(
@@ -138,7 +142,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
         ranks,
         reasons,
         plain,
-        np.r_[stale, none],
+        silent,
         strict,
         over,
         bears,
@@ -183,7 +187,6 @@ class _Meters:
         self.current, power = _readings(snapshot)
         self.fresh: Flags = np.asarray(np.isfinite(self.current).all(axis=1))
         self.stale: Flags = np.array([c.metered for c in circuits]) & ~self.fresh
-        self.safe = fleet.tree.sums(fleet.fail_safe_a[:, None] * fleet.uses)[: self.count]
         shown = np.zeros((self.count, 4))  # as the meter sees it: PV and other infeed negative
         shown[:, :SUM] = np.where(self.fresh[:, None], self.current, 0.0)
         shown[:, SUM] = np.where(np.isnan(power), shown[:, :SUM].sum(axis=1) * self.part, power / NOMINAL_V)
@@ -191,9 +194,10 @@ class _Meters:
         supply = snapshot.grid.supply
         self.without_batteries = shown - _below(fleet, battery_amps(snapshot.batteries, self.count, supply))
         self.sun = _below(fleet, sun)
-        trusted = np.array([c.limit_a for c in circuits]) * rules.sun_trust
         self.counted_sun = np.zeros((self.count, 4))
-        self.counted_sun[:, :SUM] = np.minimum(-self.sun[:, :SUM], np.maximum(trusted, 0.0))
+        if self.sun.any():
+            trusted = np.array([c.limit_a for c in circuits]) * rules.sun_trust
+            self.counted_sun[:, :SUM] = np.minimum(-self.sun[:, :SUM], np.maximum(trusted, 0.0))
         self.known = np.zeros((self.count, 4))  # load without a meter of its own
         for n, circuit in enumerate(circuits):
             measured = snapshot.background_a.get(n)
@@ -211,6 +215,12 @@ class _Meters:
                 worst = np.array(circuit.worst_a)
             self.commissioned[n] = [*worst, worst.sum() * self.part]
 
+    @cached_property
+    def safe(self) -> Floats:
+        """What the fail-safes below each node add up to."""
+        fleet = self.fleet
+        return fleet.tree.sums(fleet.fail_safe_a[:, None] * fleet.uses)[: self.count]
+
     def other_load(self, drawn: Floats) -> Floats:
         """The load at each node that is neither a car nor a battery, if the cars draw this much.
 
@@ -224,7 +234,8 @@ class _Meters:
         if not self.fresh.all():
             net = np.where(fresh, seen, np.where(stale, self.commissioned, self.known + self.known_sun))
             copper = np.where(fresh, copper, np.where(stale, self.commissioned, np.maximum(self.known, 0.0)))
-            seen, copper = self._added_up(net), self._added_up(copper)
+            both = self._added_up(np.hstack((net, copper)))
+            seen, copper = both[:, :4], both[:, 4:]
         other = np.zeros((self.count, self.fleet.columns))
         other[:, :SUM], other[:, SUM] = copper[:, :SUM], seen[:, SUM]
         other[:, APART:] = seen[:, : self.fleet.columns - APART]  # infeed is uneven, too
@@ -232,7 +243,7 @@ class _Meters:
         return other
 
     def _added_up(self, table: Floats) -> Floats:
-        own = np.zeros((self.fleet.tree.size, 4))
+        own = np.zeros((self.fleet.tree.size, table.shape[1]))
         fixed = np.ones(self.fleet.tree.size, dtype=bool)
         own[: self.count], fixed[: self.count] = table, self.fresh | self.stale
         return self.fleet.tree.sums_up_to(own, fixed)[: self.count]

@@ -30,12 +30,13 @@ def spend(
     pool = float(((planned_a - target * takes) * units).sum())
     slivers = np.flatnonzero((planned_a > 0) & (target <= 0) & (cap_a >= min_a))
     first = np.lexsort((order[slivers], -planned_a[slivers], ~running[slivers]))
-    for i in slivers[first].tolist():
-        cost = float(min_a[i] * units[i] * takes[i])
-        if pool < cost * (STAYS_AT if running[i] else STARTS_AT):
-            continue
-        target[i] = min_a[i]
-        pool -= cost
+    waiting = slivers[first]
+    costs = (min_a * units * takes)[waiting]
+    needs = costs * np.where(running[waiting], STAYS_AT, STARTS_AT)
+    for i, cost, need in zip(waiting.tolist(), costs.tolist(), needs.tolist(), strict=True):
+        if pool >= need:
+            target[i] = min_a[i]
+            pool -= cost
     room = np.where(target > 0, np.maximum(cap_a - target, 0.0), 0.0)
     whole = float((room * units * takes).sum())
     if pool <= 0 or whole <= 0:

@@ -77,3 +77,13 @@ def test_some_of_the_cars_are_seen_on_the_same_tree(seed):
     seen = walk.tree.among(some).sums(walk.cars[some])
 
     assert seen.tolist() == walk.tree.sums(np.where(walk.cars[:, :1] > 0, walk.cars, 0.0)).tolist()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_nearest_marked_node_is_the_first_on_the_way_up(seed):
+    walk = Walk(seed)
+
+    nearest = walk.tree.nearest_above(walk.fixed)
+
+    for node in range(walk.size):
+        assert nearest[node] == next((n for n in walk.up(node) if walk.fixed[n]), 0)
