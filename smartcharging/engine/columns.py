@@ -75,8 +75,7 @@ def _rows(sessions: Sequence[Session], now: datetime) -> bytes:
     """A row for each session, as `_ROW` has it, one behind the other.
 
     One long expression for all facts of a session: it is read as a whole while it is at hand. A comprehension for each
-    fact takes half as long again, arguments told by a star a fifth more, and anything that looks at every single value
-    to find out what it is, twice as long.
+    fact, made an array, takes half as long again; arguments told by a star, a sixth more.
     """
     row, fast, surplus = Struct("=21d8?q").pack, Mode.FAST, Mode.SURPLUS
     return b"".join(
