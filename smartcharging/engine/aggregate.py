@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smartcharging.engine import worth
 from smartcharging.engine.answer import BOTH_KW, PRICE_OF_NOTHING, SHORT_WH, Answer, Found, causes, what_binds
 from smartcharging.engine.envelopes import Envelopes
 from smartcharging.engine.exact import STAGE_SHARE, answer_of, gap_between, one_way
@@ -89,7 +88,7 @@ def applies(program: Program) -> bool:
     """May this problem be planned this way?"""
     problem = program.problem
     below = program.needed[1:].any(axis=(1, 2))
-    values = np.unique(worth.goal_values(problem))
+    values = np.unique(program.goal_values)
     groups: dict[int, int] = {}
     return (
         program.count > 0
@@ -136,28 +135,33 @@ def near(program: Program, left: Callable[[], float]) -> Series:
     return solve(program, NEAR, left, rounds_worth(program.count)).plan.served.cell_kw
 
 
-def _circuit_names(program: Program) -> tuple[tuple[str, ...], Integers]:
-    """Names of limits as the program has them, and for each circuit and slot of the flow which of them it is."""
-    names = tuple(f"limit:{c.name}{suffix}" for c in program.problem.grid.circuits for suffix in KIND_NAMES)
-    return names, np.arange(len(program.problem.grid))[:, None] * KINDS + program.tightest
+def _limits(program: Program, node: Integers, slot: Integers) -> Integers:
+    """The limits of these circuits in these slots: the circuit's number and its tightest kind in one."""
+    return node * KINDS + program.tightest(node, slot)
+
+
+def _limit_name(program: Program, limit: int) -> str:
+    """As the program calls it."""
+    return f"limit:{program.problem.grid.circuits[limit // KINDS].name}{KIND_NAMES[limit % KINDS]}"
 
 
 def _full_circuits(program: Program, found: Aggregate) -> list[str]:
     """Circuits that let nothing more through and before which cars still wait."""
     network = found.flow.network
-    names, name_of = _circuit_names(program)
     before = found.flow.waiting()
-    which = name_of[network.circuit[before], network.circuit_slot[before]]
-    return [names[int(k)] for k in np.unique(which)]
+    which = _limits(program, network.circuit[before], network.circuit_slot[before])
+    return [_limit_name(program, int(k)) for k in np.unique(which)]
 
 
 def _held_back(program: Program, found: Aggregate) -> tuple[list[str], Found]:
     """What keeps the cars that fall short from more: a full circuit above them, else the import limit."""
     network, served = found.flow.network, found.plan.served
-    names, name_of = _circuit_names(program)
-    called, called_in = found.small.site.import_names
     short = network.need_kwh - served.met_kwh > SHORT_WH / 1000
     held = np.flatnonzero(short[program.session] & (served.cell_kw < program.cell_max_kw - BOTH_KW))
+    if not held.size:
+        return [], (held, held, held, np.zeros(0))
+    names = [_limit_name(program, k) for k in range(KINDS * len(program.problem.grid))]
+    called, called_in = found.small.site.import_names
     full = np.full(program.needed.shape[::2], False)
     shut, crowded = found.flow.shut()
     full[network.circuit[shut], network.circuit_slot[shut]] = True
@@ -165,7 +169,7 @@ def _held_back(program: Program, found: Aggregate) -> tuple[list[str], Found]:
     for level in ancestors(program.problem.grid):
         above = level[program.node[program.session[held]]]
         here = (above >= 0) & full[above, program.slot[held]]
-        parts.append((held[here], name_of[above[here], program.slot[held[here]]]))
+        parts.append((held[here], _limits(program, above[here], program.slot[held[here]])))
     price = np.abs(found.solution.upper_price[found.small.site.part("x")])
     dear = held[price[program.slot[held]] > PRICE_OF_NOTHING]
     parts.append((dear, len(names) + called_in[program.slot[dear]]))
@@ -174,8 +178,7 @@ def _held_back(program: Program, found: Aggregate) -> tuple[list[str], Found]:
     parts.append((packed, np.full(packed.shape[0], len(names) + len(called))))
     cells = np.concatenate([c for c, _ in parts])
     name = np.concatenate([n for _, n in parts])
-    all_names = [*names, *called, "group"]
-    return all_names, (program.session[cells], name, program.slot[cells], np.ones(cells.shape[0]))
+    return [*names, *called, "group"], (program.session[cells], name, program.slot[cells], np.ones(cells.shape[0]))
 
 
 def solve(program: Program, relative_gap: float, left: Callable[[], float], most_rounds: int = 60) -> Aggregate:

@@ -35,7 +35,8 @@ def borders(problem: PlanProblem) -> Borders:
     for since_h, long_h in STAGES:
         far = at >= since_h
         keep[far] = np.isclose(np.mod(at[far] - since_h, long_h), 0.0)
-    keep[[slot for slot in _fixed(problem) if 0 <= slot < problem.slots]] = True
+    fixed = np.array(_fixed(problem), dtype=np.int64)
+    keep[fixed[(fixed >= 0) & (fixed < problem.slots)]] = True
     keep |= _held_back(problem)
     return np.append(np.flatnonzero(keep), problem.slots)
 
@@ -50,7 +51,7 @@ def _held_back(problem: PlanProblem) -> NDArray[np.bool_]:
 
 
 def _fixed(problem: PlanProblem) -> list[int]:
-    slots = [slot for s in problem.sessions for slot in (s.first_slot, s.last_slot)]
+    slots = [s.first_slot for s in problem.sessions] + [s.last_slot for s in problem.sessions]
     for load in problem.loads:
         if isinstance(load, ShiftableBlock):  # it may start with any of its slots
             slots += range(max(load.first_slot, 0), min(load.last_slot, problem.slots) + 1)

@@ -153,9 +153,10 @@ class Flow:
 
     def waiting(self) -> Mask:
         """Full circuits before which unmet need still stands: the ones in the cut nearest to the cars."""
-        net = self.network
+        net, arcs = self.network, self.network.arcs["circuit"]
+        if not self.residual[net.forward[net.arcs["class"]]].any():
+            return np.zeros(arcs.stop - arcs.start, dtype=bool)
         near = _reached(net.open_arcs(self.residual), SOURCE)
-        arcs = net.arcs["circuit"]
         held: Mask = near[net.tail[arcs]] & ~near[net.head[arcs]]
         return held
 

@@ -118,9 +118,9 @@ def last_cells(program: Program) -> tuple[Integers, Integers]:
 def relief_kw(program: Program) -> Series:
     """By circuit, what cars below it may give at most."""
     relief = np.zeros(len(program.problem.grid))
-    for s in program.problem.sessions:
-        if gives(s):
-            relief[list(program.problem.grid.path(s.node))] += s.discharge_w / 1000
+    for i in np.unique(program.session[program.giving]):
+        s = program.problem.sessions[i]
+        relief[list(program.problem.grid.path(s.node))] += s.discharge_w / 1000
     return relief
 
 

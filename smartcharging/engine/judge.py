@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from smartcharging.engine import judge_loads, worth
 from smartcharging.engine.grid import NOMINAL_V, Supply
@@ -49,7 +50,7 @@ class _Cars:
     """The plan's cars as tables: `power_w` has a row for each session, zero outside of its window."""
 
     def __init__(self, problem: PlanProblem, plan: PlanResult) -> None:
-        sessions = problem.sessions
+        sessions, surplus, plan_mode = problem.sessions, Mode.SURPLUS, Mode.PLAN
         self.keys = list(plan.session_w)
         number = {key: i for i, key in enumerate(self.keys)}
         self.of_evse_w = np.array(list(plan.session_w.values()), dtype=np.float64).reshape(
@@ -63,13 +64,13 @@ class _Cars:
         self.power_w = np.where(self.inside, self.of_evse_w[self.evse], 0.0)
         self.efficiency = np.array([s.efficiency for s in sessions], dtype=np.float64)
         self.energy_wh = np.array([s.energy_wh for s in sessions], dtype=np.float64)
-        self.surplus = np.array([s.mode is Mode.SURPLUS for s in sessions], dtype=bool)
+        self.surplus = np.array([s.mode is surplus for s in sessions], dtype=bool)
         # What a car that gives has on balance, both ways with their loss; of the others simply what they got.
         self.efficient_w = np.where(
             self.power_w > 0, self.power_w * self.efficiency[:, None], self.power_w / self.efficiency[:, None]
         )
         self.lends = np.array(
-            [s.discharge_w > 0 and s.lends_wh > 0 and s.mode is Mode.PLAN and not s.expected for s in sessions], bool
+            [s.discharge_w > 0 and s.lends_wh > 0 and s.mode is plan_mode and not s.expected for s in sessions], bool
         )
 
 
@@ -191,18 +192,15 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
     A line of *I* amps stands for 230 V × *I*. Without a neutral its currents are added as lengths.
     """
     circuits = problem.grid.circuits
-    whole_w = np.zeros((len(circuits), problem.slots))
+    carried = np.zeros((len(circuits), 4, problem.slots))
+    phase_w, whole_w = carried[:, :3], carried[:, 3]  # the same numbers: the three lines, and the watts
     per_line = np.array([_of_one_line(n, problem) for n in range(4)])
     third = per_line[3]
-    phase_w = np.zeros((len(circuits), 3, problem.slots))
     uses = np.array([s.phases for s in problem.sessions], dtype=np.float64).reshape(-1, 3)
-    node = np.array([s.node for s in problem.sessions], dtype=np.int64)
-    order = np.argsort(node, kind="stable")
-    places, starts = np.unique(node[order], return_index=True)
-    for f in range(3) if order.size else ():
-        share = uses[:, f] * per_line[uses.sum(axis=1).astype(np.int64)]
-        phase_w[places, f] = np.add.reduceat(share[order, None] * cars.power_w[order], starts, axis=0)
-    np.add.at(whole_w, node, cars.power_w)
+    each_va = uses * per_line[uses.sum(axis=1).astype(np.int64), None]
+    node, number = np.array([s.node for s in problem.sessions], dtype=np.int64), np.arange(len(problem.sessions))
+    for f, share in enumerate((*each_va.T, np.ones(number.shape[0]))):
+        carried[:, f] = sp.csr_array((share, (node, number)), shape=(len(circuits), number.shape[0])) @ cars.power_w
     for load in problem.loads:
         whole_w[load.node] += plan.load_w[load.key]
         for f in range(3):
@@ -212,8 +210,7 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
         whole_w[problem.battery.node] += plan.battery_w
         phase_w[problem.battery.node] += plan.battery_w * third
     for n in range(len(circuits) - 1, 0, -1):
-        phase_w[circuits[n].parent] += phase_w[n]
-        whole_w[circuits[n].parent] += whole_w[n]
+        carried[circuits[n].parent] += carried[n]
     before = _background(problem, problem.pv_w)
     after = _background(problem, plan.pv_w)
     fuse_w = np.array([[max(0.0, a - c.margin_a) * NOMINAL_V for a in c.limit_a] for c in circuits])[:, :, None]

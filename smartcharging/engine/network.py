@@ -9,6 +9,8 @@ What flows is energy at the meter, in whole numbers of a small unit: a limit is 
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from smartcharging.engine import rooms
 from smartcharging.engine.problem import Series
 from smartcharging.engine.program import TOLERANCE_KW, Program
 from smartcharging.engine.rooms import Integers
+from smartcharging.engine.upward import Upward
 
 LARGEST = 2**29  # units in all, where a car may count three times; the solver counts in 32 bits
 FINEST_KWH = 1e-7
@@ -58,15 +61,16 @@ class Network:
 
     def _arcs(self) -> None:
         program = self.program
-        chain = rooms.ancestors(program.problem.grid)
         count, cells = program.count, program.session.shape[0]
-        into = _nearest(self._number, chain, program.node[program.session], program.slot)
+        nearest = _nearest(self._number, program.upward)
+        into = nearest[program.node[program.session], program.slot]
         ends, group_into = into, np.zeros(self.group.shape[0], dtype=np.int64)
         if self.group.size:
             through = self._of_group >= 0
             group_into[self._of_group[through]] = into[through]
             ends = np.where(through, self._first_group + self._of_group, into)
-        circuit_into = _nearest(self._number, chain[1:], self.circuit, self.circuit_slot)
+        above = np.array([c.parent or 0 for c in program.problem.grid.circuits], dtype=np.int64)
+        circuit_into = nearest[above[self.circuit], self.circuit_slot]
         self._depth = rooms.depths(program.problem.grid)[self.circuit]
         begin = 0
         self.arcs: dict[str, slice] = {}
@@ -96,7 +100,6 @@ class Network:
         )
         room = np.maximum(program.sum_room[self.circuit, self.circuit_slot], 0.0)
         self._passing_slot = np.concatenate([program.slot, self.group_slot, self.circuit_slot])
-        self._passes_kwh = self._kwh(_own_way_kw(program), room)
         self._cell_kw = _own_way_kw(program)
         self._passes_kwh = self._kwh(self._cell_kw, room)
         self.capacity = self._capacity(self._passes_kwh, np.ones(count))
@@ -131,8 +134,11 @@ class Network:
         self._indices, self._indptr = order.indices.astype(np.int32), order.indptr.astype(np.int32)
         self.mirror = np.empty(2 * arcs, dtype=np.int32)  # where the way back stands
         self.mirror[self.forward], self.mirror[self.backward] = self.backward, self.forward
-        # Cells slot by slot, the cheapest class first: in this order they give way.
-        self.giving_way = np.lexsort((-self.rank[self.program.session], self.program.slot))
+
+    @cached_property
+    def giving_way(self) -> Integers:
+        """Cells slot by slot, the cheapest class first: in this order they give way."""
+        return np.lexsort((-self.rank[self.program.session], self.program.slot))
 
     @property
     def _group_kw(self) -> Series:
@@ -212,17 +218,12 @@ def _own_way_kw(program: Program) -> Series:
     return most
 
 
-def _nearest(number: Integers, chain: Integers, node: Integers, slot: Integers) -> Integers:
-    """The first vertex above (node, slot), by the chain of circuits: row 0 is the circuit itself."""
-    found = np.full(node.shape[0], -1, dtype=np.int64)
-    waiting = np.arange(node.shape[0])
-    for level in chain:
-        above = level[node[waiting]]
-        here = np.where(above >= 0, number[above, slot[waiting]], -1)
-        found[waiting] = here
-        waiting = waiting[here < 0]
-        if not waiting.size:
-            break
+def _nearest(number: Integers, upward: Upward) -> Integers:
+    """The vertex of each circuit and slot, or where it has none the first on the way up."""
+    found = number.copy()
+    for level in reversed(upward):
+        own, above = found[level.nodes], found[level.parents]
+        found[level.nodes] = np.where(own < 0, above, own)
     return found
 
 

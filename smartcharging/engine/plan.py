@@ -132,6 +132,8 @@ def rule_answer(problem: PlanProblem) -> Answer:
 
 def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]:
     """Sessions whose numbers can be planned with: every oddity becomes the nearest harmless thing, and a note."""
+    if _all_right(problem):
+        return problem.sessions
     slots = problem.slots
     free_from: dict[str, int] = {}
     out: dict[int, PlanSession] = {}
@@ -186,6 +188,25 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             gone_eur_per_kwh=gone,
         )
     return tuple(out[i] for i in range(len(problem.sessions)))
+
+
+def _all_right(problem: PlanProblem) -> bool:
+    """Is there nothing to set right? Thousands of cars are seen at once this way."""
+    sessions = problem.sessions
+    if len({s.key for s in sessions}) < len(sessions):
+        return False
+    first, last = np.array([s.first_slot for s in sessions]), np.array([s.last_slot for s in sessions])
+    node = np.array([s.node for s in sessions])
+    efficiency = np.array([s.efficiency for s in sessions])
+    sizes = np.array([(s.max_w, s.energy_wh) for s in sessions])
+    return bool(
+        ((first >= 0) & (first <= last) & (last <= problem.slots)).all()
+        and ((node >= 0) & (node < len(problem.grid))).all()
+        and ((efficiency > 0) & (efficiency <= 1)).all()
+        and ((sizes >= 0) & np.isfinite(sizes)).all()
+        and all([any(s.phases) for s in sessions])
+        and all([s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) for s in sessions])
+    )
 
 
 def plannable_battery(battery: BatteryState | None, notes: list[str]) -> BatteryState | None:
@@ -262,27 +283,20 @@ def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
 
 def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[PlanResult, judge.Verdict]:
     """Everything a plan says, computed from the powers alone, and how it is judged."""
-    h = problem.hours
     powers = np.array(answer.session_kw, dtype=np.float64).reshape(len(problem.sessions), problem.slots)
     cars = powers.sum(axis=0)
-    got_kwh = powers @ h
-    lent = [
-        giving.balance_wh(s, p, h)[-1] if giving.gives(s) else None
-        for s, p in zip(problem.sessions, powers, strict=True)
-    ]
     session_w: dict[str, Series] = {}
-    shortfall: dict[str, float] = {}
-    reason: dict[str, str] = {}
-    for i, (session, power) in enumerate(zip(problem.sessions, powers * 1000, strict=True)):
+    for session, power in zip(problem.sessions, powers * 1000, strict=True):
         session_w[session.key] = session_w[session.key] + power if session.key in session_w else power
-        balance = lent[i]
-        got_wh = 1000 * (session.efficiency * float(got_kwh[i]) if balance is None else float(balance))
-        short = max(0.0, session.energy_wh - got_wh)
-        short = short if short > SHORT_WH else 0.0
+    missing_wh = _missing_wh(problem, powers)
+    shortfall: dict[str, float] = {}
+    for session, short in zip(problem.sessions, missing_wh.tolist(), strict=True):
         shortfall[session.label] = shortfall.get(session.label, 0.0) + short
-        if short:
-            said = answer.reasons[i] if answer.reasons else ""
-            reason[session.label] = said or _rule_reason(problem, session)
+    reason: dict[str, str] = {}
+    for i in np.flatnonzero(missing_wh):
+        session = problem.sessions[i]
+        said = answer.reasons[i] if answer.reasons else ""
+        reason[session.label] = said or _rule_reason(problem, session)
     load_w = {load.key: power * 1000 for load, power in zip(problem.loads, answer.load_kw, strict=True)}
     taken = (cars + answer.battery_kw) * 1000 + sum(load_w.values())
     pv = pv_left(problem, taken, answer.curtailed_kw)
@@ -306,6 +320,16 @@ def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[Plan
     result = load_report.with_loads(problem, result)
     verdict = judge.judge(problem, result)
     return replace(result, objective_eur=verdict.objective_eur, cost_eur=verdict.cost_eur), verdict
+
+
+def _missing_wh(problem: PlanProblem, powers_kw: Series) -> Series:
+    """What each session falls short of, where that is worth a word."""
+    sessions = problem.sessions
+    got_wh = 1000 * np.array([s.efficiency for s in sessions], dtype=np.float64) * (powers_kw @ problem.hours)
+    for i in np.flatnonzero([giving.gives(s) for s in sessions]):
+        got_wh[i] = 1000 * giving.balance_wh(sessions[i], powers_kw[i], problem.hours)[-1]
+    short: Series = np.array([s.energy_wh for s in sessions], dtype=np.float64) - got_wh
+    return np.where(short > SHORT_WH, short, 0.0)
 
 
 def pv_left(problem: PlanProblem, load_w: Series, curtailed_kw: Series | None) -> Series:

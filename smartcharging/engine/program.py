@@ -26,6 +26,7 @@ from smartcharging.engine.problem import PeakCharge, PlanProblem, Series
 from smartcharging.engine.rooms import KINDS, L1, WATTS, Integers, Rooms
 from smartcharging.engine.rows import Rows, stack
 from smartcharging.engine.snapshot import Mode
+from smartcharging.engine.upward import Upward
 
 TINY_EUR_PER_KWH = 1e-6
 TIE_EUR_PER_KWH = 1e-5
@@ -54,6 +55,7 @@ class Program:
         self.hours = problem.hours
         self.count = len(problem.sessions)
         self.t = np.arange(self.slots, dtype=np.int64)
+        self.upward = Upward(problem.grid)
         self.rooms = Rooms.of(problem)
         self.background = self.rooms.background[0]
         self.loads = LoadColumns(problem)
@@ -63,7 +65,7 @@ class Program:
         self._columns()
 
     def _cells(self) -> None:
-        sessions = self.problem.sessions
+        sessions, surplus, fast = self.problem.sessions, Mode.SURPLUS, Mode.FAST
         first = np.array([s.first_slot for s in sessions], dtype=np.int64)
         length = np.array([s.last_slot - s.first_slot for s in sessions], dtype=np.int64)
         self.session = np.repeat(np.arange(self.count, dtype=np.int64), length)
@@ -75,8 +77,8 @@ class Program:
         self.wanted_kwh = np.array([s.energy_wh for s in sessions], dtype=np.float64) / 1000
         self.efficiency = np.array([s.efficiency for s in sessions], dtype=np.float64)
         self.node = np.array([s.node for s in sessions], dtype=np.int64)
-        self.surplus = np.array([s.mode is Mode.SURPLUS for s in sessions], dtype=bool)
-        self.fast = np.array([s.mode is Mode.FAST for s in sessions], dtype=bool)
+        self.surplus = np.array([s.mode is surplus for s in sessions], dtype=bool)
+        self.fast = np.array([s.mode is fast for s in sessions], dtype=bool)
         self.weight = rooms.weights(self.problem)
         self.cell_max_kw = self.max_kw[self.session]
         self.giving = giving.cells(self)
@@ -97,72 +99,79 @@ class Program:
 
         Where all of them are balanced over the phases, the tightest of watts and amps stands for all four kinds.
         """
-        circuits = self.problem.grid.circuits
         battery = self.problem.battery
-        nodes, slots = len(circuits), self.slots
+        nodes = len(self.problem.grid)
         self.on_battery_path = np.zeros(nodes, dtype=bool)
         if battery is not None:
             self.on_battery_path[list(self.problem.grid.path(battery.node))] = True
         charge = battery.max_charge_w / 1000 if battery else 0.0
         discharge = battery.max_discharge_w / 1000 if battery else 0.0
 
+        self.uneven = self._above_uneven()
+        could = self._cars_could_kw(KINDS if self.uneven.any() else 1)
+        cars = could[:, WATTS].sum(axis=0)
+        if self.problem.loads:
+            could += self.loads.reach_kw(nodes)[:, : could.shape[1]]
+
+        self.room = self.rooms.room.copy()
+        self.room[:, WATTS] = np.where(self.uneven[:, None], self.room[:, WATTS], self.room.min(axis=1))
+        # Whatever phases they load, cars together have at most the watts, and the mean of the phases.
+        self.sum_room = np.minimum(self.room[:, WATTS], self.room[:, L1:].mean(axis=1))
+        self.needed = np.zeros((nodes, KINDS, self.slots), dtype=bool)
+        self.sum_needed = np.zeros((nodes, self.slots), dtype=bool)
+        more = np.where(self.on_battery_path, charge, 0.0)[:, None, None]
+        relief = (np.where(self.on_battery_path, discharge, 0.0) + giving.relief_kw(self))[:, None, None]
+        for level in self.upward:
+            below = level.nodes
+            could[below] = self._let_through(below, could[below], more[below], relief[below])
+            level.add(could, could[below])
+        self.reach_kw = could[0, WATTS].copy()  # cars and loads together
+        root = np.zeros(1, dtype=np.int64)
+        could[root] = self._let_through(root, could[root], more[root] + self.curtailable_kw, relief[root])
+        self.passes_kw = could[:, WATTS]  # what each circuit lets through at most
+        self.could_kw = np.minimum(self.reach_kw, cars)
+        # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
+        self.import_room_kw = self.background + np.minimum(self.room[0, WATTS], self.room[0, L1:].mean(axis=0))
+        self.needed[0, WATTS] = False
+
+    def _above_uneven(self) -> NDArray[np.bool_]:
+        """The circuits that carry a car or a load which does not take the same of all phases."""
+        found = np.zeros(len(self.problem.grid), dtype=bool)
+        found[self.node[(self.weight != 1).any(axis=1)]] = True
+        found[self.loads.node[(self.loads.weight != 1).any(axis=1)]] = True
+        for level in self.upward:
+            found[level.parents[found[level.nodes]]] = True
+        return found
+
+    def _cars_could_kw(self, kinds: int) -> Series:
+        """What the cars at each circuit could take at most: axes circuit, kind, slot."""
+        nodes, slots = len(self.problem.grid), self.slots
         key = self.node[self.session] * slots + self.slot
-        could = np.empty((nodes, KINDS, slots))
-        for kind in range(KINDS):
+        could = np.empty((nodes, kinds, slots))
+        for kind in range(kinds):
             even = kind > 0 and bool((self.weight[:, kind] == 1).all())
             weight = self.cell_max_kw * self.weight[self.session, kind]
             could[:, kind] = could[:, 0] if even else np.bincount(key, weight, nodes * slots).reshape(nodes, slots)
-        cars = could[:, WATTS].sum(axis=0)
-        could += self.loads.reach_kw(nodes)
-        parents = np.array([c.parent or 0 for c in circuits], dtype=np.int64)
-        depth = rooms.depths(self.problem.grid)
-        levels = [np.flatnonzero(depth == level) for level in range(int(depth.max(initial=0)), -1, -1)]
-        uneven = np.zeros(nodes, dtype=bool)
-        uneven[self.node[(self.weight != 1).any(axis=1)]] = True
-        uneven[self.loads.node[(self.loads.weight != 1).any(axis=1)]] = True
-        for level in levels[:-1]:
-            uneven[parents[level[uneven[level]]]] = True
+        return could
 
-        room = self.rooms.room.copy()
-        tightest = room.argmin(axis=1)  # circuit, slot → kind
-        room[~uneven, WATTS] = room[~uneven].min(axis=1)
-        needed = np.zeros((nodes, KINDS, slots), dtype=bool)
-        # Whatever phases they load, cars together have at most the watts, and the mean of the phases.
-        self.sum_room = np.minimum(room[:, WATTS], room[:, L1:].mean(axis=1))
-        self.sum_needed = np.zeros((nodes, slots), dtype=bool)
-        more = np.where(self.on_battery_path, charge, 0.0)[:, None, None]
-        relief = (np.where(self.on_battery_path, discharge, 0.0) + giving.relief_kw(self))[:, None, None]
-        for level in levels:  # from the leaves up
-            most = could[level] + more[level]
-            if level[0] == 0:
-                most = most + self.curtailable_kw
-            over = most > room[level] + TOLERANCE_KW
-            through = np.minimum(could[level], np.maximum(room[level] + relief[level], 0))
-            sum_room = np.maximum(self.sum_room[level] + relief[level, 0], 0)
-            through[:, WATTS] = np.minimum(through[:, WATTS], sum_room)
-            self.sum_needed[level] = most[:, WATTS] > self.sum_room[level] + TOLERANCE_KW
-            # Balanced cars weigh the same on every kind, so the tightest speaks for all.
-            balanced = ~uneven[level]
-            over[balanced, L1:] = False
-            through[balanced, L1:] = through[balanced, :L1]
-            needed[level] = over
-            self.sum_needed[level] |= over.any(axis=1)
-            self.sum_needed[level[self.on_battery_path[level]]] = False  # a battery helps there
-            could_all = could[level]
-            could[level] = through
-            if level[0] > 0:
-                np.add.at(could, parents[level], through)
-            else:
-                self.reach_kw = could_all[0, WATTS]  # cars and loads together
-        self.passes_kw = could[:, WATTS]  # what each circuit lets through at most
-        self.uneven = uneven
-        self.room = room
-        self.tightest = tightest
-        self.could_kw = np.minimum(self.reach_kw, cars)
-        # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
-        self.import_room_kw = self.background + np.minimum(room[0, WATTS], room[0, L1:].mean(axis=0))
-        needed[0, WATTS] = False
-        self.needed = needed
+    def _let_through(self, nodes: Integers, could: Series, more: Series, relief: Series) -> Series:
+        """What of what could be taken below these circuits comes through them; notes which of their rows can bind.
+
+        `more` is what may come on top of it, `relief` what may be taken off.
+        """
+        room, sum_room = self.room[nodes, : could.shape[1]], self.sum_room[nodes]
+        most = could + more
+        over = most > room + TOLERANCE_KW
+        through = np.minimum(could, np.maximum(room + relief, 0))
+        through[:, WATTS] = np.minimum(through[:, WATTS], np.maximum(sum_room + relief[:, 0], 0))
+        # Balanced cars weigh the same on every kind, so the tightest speaks for all.
+        balanced = ~self.uneven[nodes]
+        over[balanced, L1:] = False
+        through[balanced, L1:] = through[balanced, :L1]
+        self.needed[nodes, : could.shape[1]] = over
+        self.sum_needed[nodes] = (most[:, WATTS] > sum_room + TOLERANCE_KW) | over.any(axis=1)
+        self.sum_needed[nodes[self.on_battery_path[nodes]]] = False  # a battery helps there
+        return through
 
     def _columns(self) -> None:
         problem = self.problem
@@ -216,11 +225,15 @@ class Program:
         """What limits import, and which of them does in each slot: operator and contract, or the connection's fuses."""
         root = self.problem.grid.circuits[0]
         names = ("import_limit", *(f"limit:{root.name}{suffix}" for suffix in rooms.KIND_NAMES))
-        kind = 1 + self.tightest[0]
+        kind = 1 + self.tightest(np.zeros_like(self.t), self.t)
         if self.problem.import_limit_w is not None:
             own = np.inf if root.limit_w is None else root.limit_w
             kind = np.where((kind == 1) & (self.problem.import_limit_w < own), 0, kind)
         return names, kind
+
+    def tightest(self, node: Integers, slot: Integers) -> Integers:
+        """The kind that leaves the least room in each of these circuits and slots."""
+        return np.asarray(self.rooms.room[node, :, slot].argmin(axis=1), dtype=np.int64)
 
     def width_of(self, name: str) -> int:
         part = self.part(name)
@@ -235,6 +248,11 @@ class Program:
     def gone(self) -> Series:
         """What a kWh in each cell loses by the chance that its driver has left before (`forecast/leaving.py`)."""
         return worth.losses(self.problem)[self.session, self.slot]
+
+    @cached_property
+    def goal_values(self) -> Series:
+        """What a kWh short costs, by session."""
+        return worth.goal_values(self.problem)
 
     @cached_property
     def money(self) -> Series:
@@ -253,8 +271,7 @@ class Program:
                 * self.efficiency[self.session[wanting]]
                 * hours[wanting]
             )
-        values = worth.goal_values(problem)
-        cost[self.part("u")] = values
+        cost[self.part("u")] = self.goal_values
         if problem.battery is not None:
             wear = max(problem.battery.wear_eur_per_kwh, TINY_EUR_PER_KWH)
             cost[self.part("c")] = cost[self.part("d")] = wear * h
@@ -274,7 +291,7 @@ class Program:
     def haste(self) -> Series:
         """No money at all: goals by their class, and every slot that a car in a hurry waits."""
         cost = np.zeros(self.width)
-        values = worth.goal_values(self.problem)
+        values = self.goal_values
         least = float(values[values > 0].min(initial=np.inf))
         least = least if np.isfinite(least) else 1.0
         relative = values / least
@@ -498,7 +515,7 @@ def circuit_limits(program: Program) -> Rows | None:
     row, column, value = stack(*parts)
     if (node == 0).any() and program.curtail_slots.size:
         row, column, value = _with_curtailment(program, node, slot, (row, column, value))
-    said = np.where(program.uneven[node], kind, program.tightest[node, slot])
+    said = np.where(program.uneven[node], kind, program.tightest(node, slot))
     names = tuple(f"limit:{c.name}{suffix}" for c in program.problem.grid.circuits for suffix in rooms.KIND_NAMES)
     return Rows("limit", row, column, value, rhs, slot, names, node * KINDS + said)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
-from smartcharging.engine import rooms, worth
+from smartcharging.engine import rooms
 from smartcharging.engine.flow import Served
 from smartcharging.engine.grid import Grid
 from smartcharging.engine.network import Mask
@@ -30,8 +30,7 @@ class Classes:
     """Cars of equal worth in an independent stretch of time: the program knows each by its shortfall alone."""
 
     def __init__(self, program: Program) -> None:
-        values = worth.goal_values(program.problem)
-        self.value, rank = np.unique(-values, return_inverse=True)
+        self.value, rank = np.unique(-program.goal_values, return_inverse=True)
         self.value = -self.value  # dearest first
         stretch = _stretches(program)
         self.stretches = int(stretch.max(initial=0)) + 1
@@ -54,15 +53,14 @@ class Classes:
 def _stretches(program: Program) -> Integers:
     """Number the stretches of time that no car's window leaves: cars of different stretches never meet."""
     sessions = program.problem.sessions
-    covered = np.zeros(program.slots + 1, dtype=np.int64)
-    for s in sessions:
-        if s.last_slot - s.first_slot > 1:  # the border inside a window is crossed
-            covered[s.first_slot + 1] += 1
-            covered[s.last_slot] -= 1
-    starts = np.cumsum(covered)[: program.slots] == 0
+    first = np.array([s.first_slot for s in sessions], dtype=np.int64)
+    last = np.array([s.last_slot for s in sessions], dtype=np.int64)
+    inside = last - first > 1  # the border inside a window is crossed
+    begun = np.bincount(first[inside] + 1, minlength=program.slots + 1)
+    ended = np.bincount(last[inside], minlength=program.slots + 1)
+    starts = np.cumsum(begun - ended)[: program.slots] == 0
     number = np.cumsum(starts) - 1
-    first = np.array([min(s.first_slot, program.slots - 1) for s in sessions], dtype=np.int64)
-    _, compact = np.unique(number[first], return_inverse=True)
+    _, compact = np.unique(number[np.minimum(first, program.slots - 1)], return_inverse=True)
     return compact.astype(np.int64)
 
 
@@ -85,7 +83,7 @@ class SitePower:
         self.site = Program(_as_one(program))
         self.linear = _small_program(program, self.site, classes)
         self.columns = np.concatenate([self.site.at("p", self.site.t), self.site.width + np.arange(classes.count)])
-        self._growing = GrowingProgram(self.linear)
+        self._growing = GrowingProgram(self.linear, small=True)
 
     def hope(self, seconds: float) -> Solution:
         """The best there may be for all that is known: its objective is a lower bound. Raises `NoSolution`."""

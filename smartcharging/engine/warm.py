@@ -21,6 +21,7 @@ from smartcharging.engine.solver import NoSolution, Solution
 BROKEN = 1e-6
 FULL = 1e-3
 CHEAPER = 1e-7
+DEVEX = 1
 
 Mask = NDArray[np.bool_]
 
@@ -80,14 +81,21 @@ class _Quiet(highspy.Highs):
 
 
 class GrowingProgram:
-    """One program in the solver's memory. `minimise` raises `NoSolution`."""
+    """One program in the solver's memory. `minimise` raises `NoSolution`.
 
-    def __init__(self, program: LinearProgram) -> None:
+    `small`: one of few rows, whose answers are a few steps from each other. Weights of the steepest edge would then be
+    reckoned anew for each new row, at more than these steps cost; in a large program they pay many times over.
+    """
+
+    def __init__(self, program: LinearProgram, small: bool = False) -> None:
         self._rows = program.matrix.shape[0]
         self.row_duals: Series = np.zeros(self._rows)
         self._highs = _Quiet()  # type: ignore[no-untyped-call]
         for option, value in (("output_flag", False), ("threads", 1), ("solver", "simplex"), ("parallel", "off")):
             self._highs.setOptionValue(option, value)
+        if small:
+            self._highs.setOptionValue("presolve", "off")
+            self._highs.setOptionValue("simplex_dual_edge_weight_strategy", DEVEX)
         lp = highspy.HighsLp()
         lp.num_col_, lp.num_row_ = program.cost.shape[0], self._rows
         lp.col_cost_, lp.col_lower_, lp.col_upper_ = program.cost, program.lower, program.upper

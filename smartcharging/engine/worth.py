@@ -30,7 +30,7 @@ def dearest_kwh(problem: PlanProblem) -> float:
     prices = problem.import_eur_per_kwh
     spread = float(np.max(prices, initial=0.0) - np.min(prices, initial=0.0))
     wear = problem.battery.wear_eur_per_kwh if problem.battery else 0.0
-    least_efficiency = min((s.efficiency for s in problem.sessions), default=1.0)
+    least_efficiency = min([s.efficiency for s in problem.sessions], default=1.0)
     shortest_h = float(problem.hours.min(initial=problem.slot_s / 3600))
     peaks = sum(max(c.eur_per_kw, 0.0) for c in problem.peak_charges) / shortest_h
     lost = max((max(s.gone_eur_per_kwh, default=0.0) for s in problem.sessions), default=0.0)
@@ -39,21 +39,14 @@ def dearest_kwh(problem: PlanProblem) -> float:
 
 def goal_values(problem: PlanProblem) -> Series:
     """EUR per kWh short, one for each session. Surplus sessions have no promise, so nothing to fall short of."""
-    base = 2 * dearest_kwh(problem)
-    classes = sorted({s.priority for s in problem.sessions})
-    steps = max(len(classes) - 1, 1)
-    ratio = min(CLASS_RATIO, TOP_RATIO ** (1 / steps))
-    of_class = {priority: base * ratio**rank for rank, priority in enumerate(classes)}
-    return np.array(
-        [
-            0.0
-            if s.mode is Mode.SURPLUS
-            else (of_class[s.priority] if s.value_eur_per_kwh is None else s.value_eur_per_kwh)
-            * (EXPECTED_SHARE if s.expected else 1.0)
-            for s in problem.sessions
-        ],
-        dtype=np.float64,
-    )
+    sessions, surplus = problem.sessions, Mode.SURPLUS
+    classes, rank = np.unique([s.priority for s in sessions], return_inverse=True)
+    ratio = min(CLASS_RATIO, TOP_RATIO ** (1 / max(classes.shape[0] - 1, 1)))
+    own = np.array([s.value_eur_per_kwh for s in sessions], dtype=np.float64)  # None is not-a-number
+    values = np.where(np.isnan(own), 2 * dearest_kwh(problem) * ratio**rank, own)
+    values[np.array([s.expected for s in sessions], dtype=bool)] *= EXPECTED_SHARE
+    values[np.array([s.mode is surplus for s in sessions], dtype=bool)] = 0.0
+    return values
 
 
 def losses(problem: PlanProblem) -> Series:

@@ -99,7 +99,7 @@ def test_what_circuits_let_through_is_never_less_than_a_flow_can_take():
         flow.offer(outside)
         met_kwh = program.efficiency * flow.met_kwh()
         for rank in range(3):
-            most = envelopes._most(rank, 0, np.array([begin]), np.array([end]))[0]
+            most = envelopes.most_outside(0, np.array([rank]), np.array([begin]), np.array([end]))[0]
             assert met_kwh[classes.rank <= rank].sum() <= most + 1e-6
 
 
