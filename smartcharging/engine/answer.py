@@ -31,7 +31,7 @@ class Answer:
     """What a way of planning came to, in kW, before it is judged and explained."""
 
     status: str
-    session_kw: tuple[Series, ...]
+    session_kw: Series  # a row of slots for each session
     battery_kw: Series
     gap: float | None
     curtailed_kw: Series | None = None
@@ -40,11 +40,11 @@ class Answer:
     load_kw: tuple[Series, ...] = ()
 
 
-def spread(program: Program, cells: Series) -> tuple[Series, ...]:
+def spread(program: Program, cells: Series) -> Series:
     """Cells as one row of slots per session."""
     dense = np.zeros((program.count, program.slots))
     dense[program.session, program.slot] = cells
-    return tuple(dense)
+    return dense
 
 
 # Why

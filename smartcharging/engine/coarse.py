@@ -134,7 +134,7 @@ def spread_out(problem: PlanProblem, answer: Answer, at: Borders) -> Answer:
 
     return replace(
         answer,
-        session_kw=tuple(np.repeat(power, width) for power in answer.session_kw),
+        session_kw=np.repeat(answer.session_kw, width, axis=1),
         battery_kw=np.repeat(answer.battery_kw, width),
         load_kw=tuple(spread(load, power) for load, power in zip(problem.loads, answer.load_kw, strict=True)),
         curtailed_kw=None if answer.curtailed_kw is None else np.repeat(answer.curtailed_kw, width),

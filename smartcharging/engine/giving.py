@@ -7,6 +7,7 @@ its goal as any other car does. Such cars are planned one by one, in the whole p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,11 @@ LEAST_WEAR_EUR_PER_KWH = 1e-6
 def gives(session: PlanSession) -> bool:
     """May this car give? One in a hurry, or that waits for the sun, or that is not here, does not."""
     return session.discharge_w > 0 and session.lends_wh > 0 and session.mode is Mode.PLAN and not session.expected
+
+
+def cars(sessions: Sequence[PlanSession]) -> list[int]:
+    """The numbers of those that may give."""
+    return [i for i, s in enumerate(sessions) if s.discharge_w > 0 and gives(s)]
 
 
 def balance_wh(session: PlanSession, power_w: Series, hours: Series) -> Series:
@@ -103,9 +109,8 @@ def _below(program: Program, node: int) -> list[int]:
 
 def cells(program: Program) -> Integers:
     """The cells of cars that may give."""
-    giving = np.array([gives(s) for s in program.problem.sessions], dtype=bool)
-    found: Integers = np.flatnonzero(giving[program.session]) if giving.any() else np.zeros(0, dtype=np.int64)
-    return found
+    giving = cars(program.problem.sessions)
+    return np.flatnonzero(np.isin(program.session, giving)) if giving else np.zeros(0, dtype=np.int64)
 
 
 def last_cells(program: Program) -> tuple[Integers, Integers]:

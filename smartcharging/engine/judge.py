@@ -213,7 +213,8 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
         carried[circuits[n].parent] += carried[n]
     before = _background(problem, problem.pv_w)
     after = _background(problem, plan.pv_w)
-    fuse_w = np.array([[max(0.0, a - c.margin_a) * NOMINAL_V for a in c.limit_a] for c in circuits])[:, :, None]
+    margin_a = np.array([c.margin_a for c in circuits])[:, None]
+    fuse_w = np.maximum(np.array([c.limit_a for c in circuits]) - margin_a, 0.0)[:, :, None] * NOMINAL_V
     watts = np.array([np.inf if c.limit_w is None else c.limit_w for c in circuits])[:, None]
     each, whole = phase_w + after[:, None] * third, whole_w + after
     excess = (each - np.maximum(fuse_w, before[:, None] * third)).max(axis=1)

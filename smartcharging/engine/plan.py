@@ -124,7 +124,8 @@ def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
 
 def rule_answer(problem: PlanProblem) -> Answer:
     powers, loads = plan_rule.by_rule(problem)
-    return Answer("fallback", powers, np.zeros(problem.slots), None, load_kw=loads)
+    session_kw = np.array(powers, dtype=np.float64).reshape(len(powers), problem.slots)
+    return Answer("fallback", session_kw, np.zeros(problem.slots), None, load_kw=loads)
 
 
 # Setting right what is asked
@@ -204,8 +205,11 @@ def _all_right(problem: PlanProblem) -> bool:
         and ((node >= 0) & (node < len(problem.grid))).all()
         and ((efficiency > 0) & (efficiency <= 1)).all()
         and ((sizes >= 0) & np.isfinite(sizes)).all()
-        and all([any(s.phases) for s in sessions])
-        and all([s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) for s in sessions])
+        and all(any(s.phases) for s in sessions)
+        and all(s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) for s in sessions)
+        and all(
+            min(s.gone_eur_per_kwh) >= 0 and isfinite(sum(s.gone_eur_per_kwh)) for s in sessions if s.gone_eur_per_kwh
+        )
     )
 
 
@@ -267,10 +271,14 @@ def what_is_wrong(problem: PlanProblem) -> str | None:
 
 def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
     """Say where the building alone is above a limit: no plan for cars can lower that."""
-    room = rooms.limits_kw(problem).min(axis=1) - rooms.background_kw(problem)
-    for n in np.flatnonzero((room < -NOISE_KW).any(axis=1)):
-        slots = np.flatnonzero(room[n] < -NOISE_KW)
-        most = -room[n].min()
+    load = rooms.background_kw(problem)
+    loaded = np.flatnonzero((load > NOISE_KW).any(axis=1))  # no limit is below zero
+    over = load[loaded] - rooms.limits_kw(problem)[loaded].min(axis=1)
+    for n, over_kw in zip(loaded, over, strict=True):
+        slots = np.flatnonzero(over_kw > NOISE_KW)
+        if not slots.size:
+            continue
+        most = over_kw.max()
         when = interval(problem, int(slots[0]), int(slots[-1]) + 1)
         notes.append(
             f"circuit {problem.grid.circuits[n].name}: expected load without cars is up to {most:.1f} kW "
@@ -283,7 +291,7 @@ def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
 
 def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[PlanResult, judge.Verdict]:
     """Everything a plan says, computed from the powers alone, and how it is judged."""
-    powers = np.array(answer.session_kw, dtype=np.float64).reshape(len(problem.sessions), problem.slots)
+    powers = answer.session_kw
     cars = powers.sum(axis=0)
     session_w: dict[str, Series] = {}
     for session, power in zip(problem.sessions, powers * 1000, strict=True):
@@ -326,7 +334,7 @@ def _missing_wh(problem: PlanProblem, powers_kw: Series) -> Series:
     """What each session falls short of, where that is worth a word."""
     sessions = problem.sessions
     got_wh = 1000 * np.array([s.efficiency for s in sessions], dtype=np.float64) * (powers_kw @ problem.hours)
-    for i in np.flatnonzero([giving.gives(s) for s in sessions]):
+    for i in giving.cars(sessions):
         got_wh[i] = 1000 * giving.balance_wh(sessions[i], powers_kw[i], problem.hours)[-1]
     short: Series = np.array([s.energy_wh for s in sessions], dtype=np.float64) - got_wh
     return np.where(short > SHORT_WH, short, 0.0)

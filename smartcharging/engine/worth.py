@@ -64,6 +64,8 @@ def load_values(problem: PlanProblem) -> Series:
     switchable load is off against its rules. By default as much as a goal of the lowest class for the energy that it
     would take (for a store: to be a kelvin nearer in every slot), so that no price is worth it.
     """
+    if not problem.loads:
+        return np.zeros(0)
     base = 2 * dearest_kwh(problem)
     hours = problem.hours
     return np.array([_load_value(load, base, hours) for load in problem.loads], dtype=np.float64)
