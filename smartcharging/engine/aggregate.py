@@ -13,7 +13,7 @@ Pure. Money sees the cars only through their power together in each slot. So the
 Most of what cuts tell is known without a flow (`envelopes.py`), so that one or two flows are enough on most days.
 
 It ends when the bounds meet within the gap that was asked; the best plan is taken, certified. It needs one charging
-efficiency, and loads that are not yes-or-no and meet no limit below the grid connection (`applies`). A flow knows one
+efficiency, and loads that meet no limit below the grid connection (`applies`). A flow knows one
 limit for each circuit: of a few cars on one phase among many on three, a plan is made from it by `uneven.py`. The
 program of `program.py` is exact for everything else.
 """
@@ -21,13 +21,14 @@ program of `program.py` is exact for everything else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from smartcharging.engine.answer import BOTH_KW, PRICE_OF_NOTHING, SHORT_WH, Answer, Found, causes, what_binds
 from smartcharging.engine.envelopes import Envelopes
-from smartcharging.engine.exact import STAGE_SHARE, answer_of, gap_between, one_way
+from smartcharging.engine.exact import STAGE_SHARE, answer_of, gap_between, one_way, whole_numbers
 from smartcharging.engine.flow import Cut, Flow, Served
 from smartcharging.engine.network import Network
 from smartcharging.engine.problem import Series
@@ -99,7 +100,6 @@ def applies(program: Program) -> bool:
         and float(np.ptp(program.efficiency)) <= SAME_EFFICIENCY
         and values.shape[0] <= MOST_CLASSES
         and not program.on_battery_path[1:][below].any()
-        and not program.whole.size
         and not any(program.needed[list(program.problem.grid.path(load.node))].any() for load in problem.loads)
         and all(groups.setdefault(s.group, s.node) == s.node for s in problem.sessions if s.group is not None)
     )
@@ -131,8 +131,8 @@ def answer(program: Program, relative_gap: float, left: Callable[[], float], mos
 
 
 def near(program: Program, left: Callable[[], float]) -> Series:
-    """What the cells may have in a plan near the best. Raises `NoSolution` where `solve` does."""
-    return solve(program, NEAR, left, rounds_worth(program.count)).plan.served.cell_kw
+    """What the cells may have in a plan near the best, were a yes-or-no any share of it. Raises `NoSolution`."""
+    return _Turns(program).until_they_meet(NEAR, left, rounds_worth(program.count)).plan.served.cell_kw
 
 
 def _limits(program: Program, node: Integers, slot: Integers) -> Integers:
@@ -182,33 +182,67 @@ def _held_back(program: Program, found: Aggregate) -> tuple[list[str], Found]:
 
 
 def solve(program: Program, relative_gap: float, left: Callable[[], float], most_rounds: int = 60) -> Aggregate:
-    """Plan until the bounds are within `relative_gap` of each other. Raises `NoSolution` when they do not meet."""
-    classes = Classes(program)
-    flow = Flow(Network(program, classes.rank))
-    small = SitePower(program, classes)
-    envelopes = Envelopes(program, classes)
-    uneven = Uneven(flow.network)
-    slack = 2 * flow.network.rounding_kwh / float(program.hours.sum())
-    best: Plan | None = None
-    lower, silent = -np.inf, 0
-    for rounds in range(1, most_rounds + 1):
-        hoped = _hope(small, envelopes, left)
-        lower = max(lower, hoped.objective)
-        asked = hoped.values
-        if best is not None and not silent:
-            asked = (1 - INWARD) * asked + INWARD * best.values
-        flow.offer(small.power(asked) + np.minimum(small.spare(asked, peaks=False), slack))
-        news = _news(flow, classes, small, asked)
-        for plan in _plans(flow, uneven, small, asked):
-            if best is None or plan.upper_eur < best.upper_eur:
-                best = plan
-            if best.upper_eur - lower <= relative_gap * max(abs(best.upper_eur), 1e-9):
-                return Aggregate(best, flow, small, hoped, lower, rounds)
-        silent = 0 if news else silent + 1
-        if left() <= 0 or silent == 2 or (uneven.repairs and rounds == ROUNDS_OF_UNEVEN):
-            break
-        small.learn(news)
-    raise BoundsApart(lower, best)
+    """Plan until the bounds are within `relative_gap` of each other. Raises `NoSolution` when they do not meet.
+
+    Every yes-or-no of a load is a whole number, chosen by the small program, which needs no cars for it: its bound
+    holds with them. How near that choice is to the best is told by the bounds, not held within `relative_gap`.
+    """
+    turns = _Turns(program)
+    found = turns.until_they_meet(relative_gap, left, most_rounds)
+    if not program.whole.size:
+        return found
+    hoped = replace(found.hoped, bound=found.lower_eur)
+    lower, choices = whole_numbers(turns.small.site, turns.small.known(), hoped, left)
+    turns.decide(choices, left)
+    return replace(turns.until_they_meet(relative_gap, left, most_rounds), lower_eur=lower)
+
+
+class _Turns:
+    """The small program and the flow of a site, which take turns, and what they know of each other."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.classes = Classes(program)
+        self.flow = Flow(Network(program, self.classes.rank))
+        self.small = SitePower(program, self.classes)
+        self.envelopes = Envelopes(program, self.classes)
+        self.uneven = Uneven(self.flow.network)
+
+    def until_they_meet(self, relative_gap: float, left: Callable[[], float], most_rounds: int) -> Aggregate:
+        """Raises `NoSolution` when the bounds do not meet within `relative_gap`."""
+        flow, small, uneven = self.flow, self.small, self.uneven
+        slack = 2 * flow.network.rounding_kwh / float(self.program.hours.sum())
+        best: Plan | None = None
+        lower, silent = -np.inf, 0
+        for rounds in range(1, most_rounds + 1):
+            hoped = _hope(small, self.envelopes, left)
+            lower = max(lower, hoped.objective)
+            asked = hoped.values
+            if best is not None and not silent:
+                asked = (1 - INWARD) * asked + INWARD * best.values
+            flow.offer(small.power(asked) + np.minimum(small.spare(asked, peaks=False), slack))
+            news = _news(flow, self.classes, small, asked)
+            for plan in _plans(flow, uneven, small, asked):
+                if best is None or plan.upper_eur < best.upper_eur:
+                    best = plan
+                if best.upper_eur - lower <= relative_gap * max(abs(best.upper_eur), 1e-9):
+                    return Aggregate(best, flow, small, hoped, lower, rounds)
+            silent = 0 if news else silent + 1
+            if left() <= 0 or silent == 2 or (uneven.repairs and rounds == ROUNDS_OF_UNEVEN):
+                break
+            small.learn(news)
+        raise BoundsApart(lower, best)
+
+    def decide(self, choices: list[Series], left: Callable[[], float]) -> None:
+        """Hold the loads to the best of these choices of whole numbers. Raises `NoSolution` when none can be."""
+        hoped = []
+        for chosen in choices:
+            self.small.decide(chosen)
+            with suppress(NoSolution):
+                hoped.append((_hope(self.small, self.envelopes, left).objective, chosen))
+        if not hoped:
+            raise NoSolution("no choice of whole numbers could be kept")
+        self.small.decide(min(hoped, key=lambda pair: pair[0])[1])
 
 
 def _hope(small: SitePower, envelopes: Envelopes, left: Callable[[], float]) -> Solution:

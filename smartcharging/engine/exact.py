@@ -68,7 +68,7 @@ def _settle(
     if not whole.size:
         return solution
     best: Solution | None = None
-    bound, choices = _whole_numbers(program, linear, solution, left)
+    bound, choices = whole_numbers(program, linear, solution, left)
     for chosen in choices:
         fixed = replace(linear, lower=linear.lower.copy(), upper=linear.upper.copy())
         fixed.lower[whole] = fixed.upper[whole] = chosen
@@ -84,7 +84,7 @@ def _settle(
     return replace(best, bound=bound)
 
 
-def _whole_numbers(
+def whole_numbers(
     program: Program, linear: LinearProgram, solution: Solution, left: Callable[[], float]
 ) -> tuple[float, list[Series]]:
     """A proven bound and choices to compare: the linear optimum's where they are whole, those of a search, and where it

@@ -84,6 +84,7 @@ class SitePower:
         self.linear = _small_program(program, self.site, classes)
         self.columns = np.concatenate([self.site.at("p", self.site.t), self.site.width + np.arange(classes.count)])
         self._growing = GrowingProgram(self.linear, small=True)
+        self._learned: list[tuple[sp.csr_matrix, Series]] = []
 
     def hope(self, seconds: float) -> Solution:
         """The best there may be for all that is known: its objective is a lower bound. Raises `NoSolution`."""
@@ -104,7 +105,20 @@ class SitePower:
             (np.concatenate(data), np.concatenate(indices), np.array(indptr)),
             shape=(len(rows), self.site.width + self.classes.count),
         )
-        self._growing.add(matrix, np.array([-r.least_kwh for r in rows]))
+        rhs = np.array([-r.least_kwh for r in rows])
+        self._growing.add(matrix, rhs)
+        self._learned.append((matrix, rhs))
+
+    def known(self) -> LinearProgram:
+        """The program with all that it was told."""
+        matrices, rhs = zip((self.linear.matrix, self.linear.rhs), *self._learned, strict=True)
+        return replace(self.linear, matrix=sp.vstack(matrices).tocsr(), rhs=np.concatenate(rhs))
+
+    def decide(self, whole: Series) -> None:
+        """From now on every yes-or-no is this."""
+        columns = self.site.whole
+        self.linear.lower[columns] = self.linear.upper[columns] = whole
+        self._growing.bound(columns, whole, whole)
 
     def power(self, values: Series) -> Series:
         """The cars' power in each slot."""

@@ -24,7 +24,7 @@ from smartcharging.engine.site_power import Classes
 from smartcharging.engine.snapshot import Mode
 from smartcharging.engine.solver import NoSolution, minimise
 from smartcharging.engine.warm import minimise_lazily
-from tests.smartcharging.load_worlds import boiler
+from tests.smartcharging.load_worlds import boiler, pump, washing
 from tests.smartcharging.planning_worlds import ON_L1, car, day, one_circuit, two_rows
 
 GAP = 1e-3
@@ -191,6 +191,30 @@ def test_loads_that_may_move_are_planned_beside_the_flow():
     problem = replace(problem, grid=Grid(ample), loads=(heat,))
     plan_ = holds(problem)
     assert plan_.load_w["boiler"].sum() > 0
+
+
+def test_what_runs_or_rests_is_chosen_before_the_cars_are_shared_out_and_the_bound_holds_for_all():
+    runs = washing(hours=1, power_kw=20, first=8, last=60)
+    rests = pump(expected_kw=20, eur_per_kwh=0.05)
+    problem = replace(family(40, seed=3), loads=(runs, rests))
+    plan_, verdict = finish(problem, aggregate.answer(Program(problem), GAP, always), [])
+    other = finish(problem, exact(Program(problem), always), [])[0]
+    assert verdict.worst_w <= 2.0, verdict
+    assert not plan_.load_short
+    assert set(np.round(plan_.load_w["pump"])) == {0.0, 20_000.0}
+    assert plan_.gap <= 3 * GAP
+    assert plan_.objective_eur * (1 - plan_.gap) <= other.objective_eur + 1e-6
+    assert other.objective_eur * (1 - other.gap) <= plan_.objective_eur + 1e-6
+
+
+def test_a_heater_that_is_on_or_off_keeps_its_band_beside_many_cars():
+    heat = boiler(now_c=58, max_kw=30, capacity_wh_per_k=4000.0, loss_w_per_k=200.0, max_c=70.0, on_off=True)
+    problem = replace(family(100, seed=3), loads=(heat,))
+    plan_, verdict = finish(problem, aggregate.answer(Program(problem), GAP, lambda: 2.0), [])
+    assert verdict.worst_w <= 2.0, verdict
+    assert not plan_.load_short
+    assert set(np.round(plan_.load_w["boiler"])) == {0.0, 30_000.0}
+    assert plan_.gap <= 0.02
 
 
 def with_single_phase_cars(problem, share, seed, room=1.0):

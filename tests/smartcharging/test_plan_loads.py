@@ -411,12 +411,22 @@ def test_with_many_cars_a_load_at_the_connection_stays_in_the_quick_way_and_cost
     assert quick.load_w["boiler"].sum() >= 8 * 30_000 - 1
 
 
-@pytest.mark.parametrize("load", [washing(hours=1), boiler(on_off=True), pump()])
-def test_yes_or_no_is_left_to_the_whole_program(load):
+@pytest.mark.parametrize("load", [washing(hours=1), boiler(now_c=52, draw_w=200, on_off=True), pump()])
+def test_yes_or_no_beside_many_cars_is_as_near_the_best_as_it_says(load):
     from smartcharging.engine import aggregate
 
-    assert aggregate.applies(Program(many_cars()))
-    assert not aggregate.applies(Program(many_cars(loads=(load,))))
+    problem = many_cars(loads=(load,))
+    program = Program(problem)
+    assert aggregate.applies(program)
+
+    quick, verdict = finish(problem, aggregate.answer(program, 1e-4, lambda: 5.0), [])
+    slow, _ = finish(problem, exact.exact(program, lambda: 5.0), [])
+
+    assert verdict.worst_w <= 2.0, verdict
+    assert quick.load_short == slow.load_short == ()
+    assert quick.objective_eur * (1 - quick.gap) <= slow.objective_eur + 1e-6
+    assert slow.objective_eur * (1 - slow.gap) <= quick.objective_eur + 1e-6
+    assert quick.gap <= 2e-3
 
 
 def test_a_load_behind_a_circuit_that_binds_is_left_to_the_whole_program():
