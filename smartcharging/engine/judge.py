@@ -69,6 +69,8 @@ class _Cars:
         self.efficient_w = np.where(
             self.power_w > 0, self.power_w * self.efficiency[:, None], self.power_w / self.efficiency[:, None]
         )
+        # Not by `@`: for so few numbers it wakes threads, which then spin beside what comes next.
+        self.had_wh = np.einsum("it,t->i", self.efficient_w, problem.hours)
         self.lends = np.array(
             [s.discharge_w > 0 and s.lends_wh > 0 and s.mode is plan_mode and not s.expected for s in sessions], bool
         )
@@ -119,9 +121,9 @@ def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> flo
     kwh = cars.power_w / 1000 * h
     total = judge_loads.promises_eur(problem, plan)
     total += problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
-    total += float((kwh * worth.losses(problem)).sum())
+    total += float(np.einsum("it,it->", kwh, worth.losses(problem)))
     total -= float(cars.efficiency[cars.surplus] @ (kwh[cars.surplus] @ worth.surplus_values(problem)))
-    short_kwh = np.maximum(cars.energy_wh - cars.efficient_w @ h, 0.0) / 1000
+    short_kwh = np.maximum(cars.energy_wh - cars.had_wh, 0.0) / 1000
     wear = np.array([s.wear_eur_per_kwh for s in problem.sessions])
     total += float(wear[cars.lends] @ np.abs(kwh[cars.lends]).sum(axis=1))
     total += float((worth.goal_values(problem) * short_kwh)[~cars.surplus].sum())
@@ -137,7 +139,7 @@ def _check_sessions(problem: PlanProblem, cars: _Cars, worst: _Worst) -> None:
     allowed = np.zeros_like(cars.of_evse_w)
     for s, evse in zip(sessions, cars.evse, strict=True):
         allowed[evse, s.first_slot : s.last_slot] = s.max_w
-    over_wh = cars.efficient_w @ h - cars.energy_wh
+    over_wh = cars.had_wh - cars.energy_wh
     worst.see_rows(lambda i: f"energy of session {sessions[i].label}", over_wh / float(h.min(initial=np.inf)))
     worst.see_rows(lambda i: f"maximum of EVSE {cars.keys[i]}", cars.of_evse_w - allowed)
     gives = np.zeros_like(cars.of_evse_w)
@@ -192,15 +194,16 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
     A line of *I* amps stands for 230 V × *I*. Without a neutral its currents are added as lengths.
     """
     circuits = problem.grid.circuits
-    carried = np.zeros((len(circuits), 4, problem.slots))
-    phase_w, whole_w = carried[:, :3], carried[:, 3]  # the same numbers: the three lines, and the watts
     per_line = np.array([_of_one_line(n, problem) for n in range(4)])
     third = per_line[3]
     uses = np.array([s.phases for s in problem.sessions], dtype=np.float64).reshape(-1, 3)
-    each_va = uses * per_line[uses.sum(axis=1).astype(np.int64), None]
-    node, number = np.array([s.node for s in problem.sessions], dtype=np.int64), np.arange(len(problem.sessions))
-    for f, share in enumerate((*each_va.T, np.ones(number.shape[0]))):
-        carried[:, f] = sp.csr_array((share, (node, number)), shape=(len(circuits), number.shape[0])) @ cars.power_w
+    share = np.ones((uses.shape[0], 4))  # of each car's power: on the three lines, and in watts
+    share[:, :3] = uses * per_line[uses.sum(axis=1).astype(np.int64), None]
+    place = 4 * np.array([s.node for s in problem.sessions], dtype=np.int64)[:, None] + np.arange(4)
+    car = np.repeat(np.arange(uses.shape[0]), 4)
+    sums = sp.csr_array((share.ravel(), (place.ravel(), car)), shape=(4 * len(circuits), uses.shape[0]))
+    carried = (sums @ cars.power_w).reshape(len(circuits), 4, problem.slots)
+    phase_w, whole_w = carried[:, :3], carried[:, 3]  # the same numbers
     for load in problem.loads:
         whole_w[load.node] += plan.load_w[load.key]
         for f in range(3):
@@ -216,13 +219,15 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
     margin_a = np.array([c.margin_a for c in circuits])[:, None]
     fuse_w = np.maximum(np.array([c.limit_a for c in circuits]) - margin_a, 0.0)[:, :, None] * NOMINAL_V
     watts = np.array([np.inf if c.limit_w is None else c.limit_w for c in circuits])[:, None]
-    each, whole = phase_w + after[:, None] * third, whole_w + after
-    excess = (each - np.maximum(fuse_w, before[:, None] * third)).max(axis=1)
-    worst.see_rows(lambda n: f"a phase of limit:{circuits[n].name}", excess)
+    for f in range(3):
+        excess = phase_w[:, f] + after * third - np.maximum(fuse_w[:, f], before * third)
+        worst.see_rows(lambda n: f"a phase of limit:{circuits[n].name}", excess)
+    whole = whole_w + after
     worst.see_rows(lambda n: f"limit:{circuits[n].name}", whole - np.maximum(watts, before))
     below = np.flatnonzero((phase_w < 0).any(axis=(1, 2)))
     below = below[below > 0]  # what flows back is carried by the same fuses; the connection has a limit of its own
-    excess = (-each[below] - np.maximum(fuse_w[below], -before[below, None] * third)).max(axis=1, initial=0.0)
+    each = phase_w[below] + after[below, None] * third
+    excess = (-each - np.maximum(fuse_w[below], -before[below, None] * third)).max(axis=1, initial=0.0)
     worst.see_rows(lambda k: f"a phase of limit:{circuits[below[k]].name}, backwards", excess)
     export = np.array([np.inf if c.export_limit_w is None else c.export_limit_w for c in circuits])[below, None]
     worst.see_rows(lambda k: f"export of {circuits[below[k]].name}", -whole[below] - np.maximum(export, -before[below]))

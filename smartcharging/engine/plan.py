@@ -333,7 +333,7 @@ def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[Plan
 def _missing_wh(problem: PlanProblem, powers_kw: Series) -> Series:
     """What each session falls short of, where that is worth a word."""
     sessions = problem.sessions
-    got_wh = 1000 * np.array([s.efficiency for s in sessions], dtype=np.float64) * (powers_kw @ problem.hours)
+    got_wh = 1000 * np.array([s.efficiency for s in sessions]) * np.einsum("it,t->i", powers_kw, problem.hours)
     for i in giving.cars(sessions):
         got_wh[i] = 1000 * giving.balance_wh(sessions[i], powers_kw[i], problem.hours)[-1]
     short: Series = np.array([s.energy_wh for s in sessions], dtype=np.float64) - got_wh

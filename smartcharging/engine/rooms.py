@@ -114,11 +114,12 @@ def phase_weights(phases: Sequence[tuple[bool, bool, bool]], supply: Supply) -> 
 
     Of one that hangs between a line and one that is not named, both others carry it.
     """
-    lines = np.array([sum(p) for p in phases], dtype=np.int64)
-    uses = np.array([loaded(p, supply) for p in phases], dtype=np.float64).reshape(-1, 3)
+    ways = [(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)]
+    lines, uses = np.array([sum(way) for way in ways]), np.array([loaded(way, supply) for way in ways])
     each = power_weight(3, supply) / np.array([power_weight(n, supply) for n in range(4)])
+    way = np.array(phases, dtype=np.int64).reshape(-1, 3) @ (4, 2, 1)
     out = np.ones((len(phases), KINDS))
-    out[:, L1:] = uses * each[lines][:, None]
+    out[:, L1:] = (uses * each[lines, None])[way]
     return out
 
 

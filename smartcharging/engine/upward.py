@@ -28,9 +28,9 @@ class Level:
 
     @classmethod
     def of(cls, nodes: Integers, parents: Integers) -> Level:
-        above, place = np.unique(parents, return_inverse=True)
-        each = np.arange(nodes.shape[0])
-        belongs = sp.csr_array((np.ones(nodes.shape[0]), (place, each)), shape=(above.shape[0], nodes.shape[0]))
+        above, count = np.unique(parents, return_counts=True)
+        rows = np.argsort(parents, kind="stable"), np.concatenate([[0], np.cumsum(count)])
+        belongs = sp.csr_array((np.ones(nodes.shape[0]), *rows), shape=(above.shape[0], nodes.shape[0]))
         return cls(nodes, parents, above, belongs)
 
     def add(self, table: Series, rows: Series) -> None:

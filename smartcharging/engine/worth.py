@@ -33,7 +33,7 @@ def dearest_kwh(problem: PlanProblem) -> float:
     least_efficiency = min([s.efficiency for s in problem.sessions], default=1.0)
     shortest_h = float(problem.hours.min(initial=problem.slot_s / 3600))
     peaks = sum(max(c.eur_per_kw, 0.0) for c in problem.peak_charges) / shortest_h
-    lost = max((max(s.gone_eur_per_kwh, default=0.0) for s in problem.sessions), default=0.0)
+    lost = max([max(s.gone_eur_per_kwh) for s in problem.sessions if s.gone_eur_per_kwh], default=0.0)
     return (spread + wear + peaks + lost + 1.0) / least_efficiency
 
 
