@@ -121,7 +121,8 @@ def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> flo
     kwh = cars.power_w / 1000 * h
     total = judge_loads.promises_eur(problem, plan)
     total += problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
-    total += float(np.einsum("it,it->", kwh, worth.losses(problem)))
+    if any(s.gone_eur_per_kwh for s in problem.sessions):
+        total += float(np.einsum("it,it->", kwh, worth.losses(problem)))
     total -= float(cars.efficiency[cars.surplus] @ (kwh[cars.surplus] @ worth.surplus_values(problem)))
     short_kwh = np.maximum(cars.energy_wh - cars.had_wh, 0.0) / 1000
     wear = np.array([s.wear_eur_per_kwh for s in problem.sessions])

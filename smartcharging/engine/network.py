@@ -125,13 +125,14 @@ class Network:
     def _order(self) -> None:
         """Where each arc, and the way back along it, stands in the solver's matrix."""
         arcs, size = self.tail.shape[0], self.sink + 1
-        vertices = np.concatenate([self.tail, self.head]), np.concatenate([self.head, self.tail])
-        order = sp.coo_array((np.arange(2 * arcs), vertices), shape=(size, size)).tocsr()
+        tail, head = self.tail.astype(np.int32), self.head.astype(np.int32)
+        vertices = np.concatenate([tail, head]), np.concatenate([head, tail])
+        order = sp.coo_array((np.arange(2 * arcs, dtype=np.int32), vertices), shape=(size, size)).tocsr()
         order.sort_indices()
         place = np.empty(2 * arcs, dtype=np.int32)
         place[order.data] = np.arange(2 * arcs, dtype=np.int32)
         self.forward, self.backward = place[:arcs], place[arcs:]
-        self._indices, self._indptr = order.indices.astype(np.int32), order.indptr.astype(np.int32)
+        self._indices, self._indptr = order.indices, order.indptr
         self.mirror = np.empty(2 * arcs, dtype=np.int32)  # where the way back stands
         self.mirror[self.forward], self.mirror[self.backward] = self.backward, self.forward
 

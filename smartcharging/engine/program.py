@@ -247,6 +247,8 @@ class Program:
     @cached_property
     def gone(self) -> Series:
         """What a kWh in each cell loses by the chance that its driver has left before (`forecast/leaving.py`)."""
+        if not any(s.gone_eur_per_kwh for s in self.problem.sessions):
+            return np.zeros(self.session.shape[0])
         return worth.losses(self.problem)[self.session, self.slot]
 
     @cached_property
