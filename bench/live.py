@@ -23,8 +23,8 @@ from bench.goals import verdict
 from bench.peers import PEERS
 from bench.peers.asking import PeerFailed
 from bench.peers.asking import run as run_peer
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.grid import Circuit, Grid
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
 
 NOW = datetime(2026, 3, 2, 12, 7, 30, tzinfo=UTC)

@@ -1,9 +1,9 @@
 """Time to a plan: our planner, plain `scipy.optimize.linprog` and what others plan with, on the same days.
 
 All are timed from the problem to the powers: building, solving, reading out. Ours also explains every shortfall and
-has its answer judged. The objective and the worst violation of each come from `smartcharging/engine/judge.py`, which
-shares no arithmetic with any. Up to 200 cars exactly; from there to a certified gap. The peers of `bench/peers` take
-part where they are installed; ours is measured before and after each of them.
+has its answer judged. The objective and the worst violation of each come from `smartcharging/engine/plan/judge.py`,
+which shares no arithmetic with any. Up to 200 cars exactly; from there to a certified gap. The peers of `bench/peers`
+take part where they are installed; ours is measured before and after each of them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from bench.goals import part, verdict
 from bench.peers import PEERS, Peer
 from bench.peers.asking import PeerFailed, ask, plan_of
 from bench.plan_family import day, next_step, plain_program
-from smartcharging.engine.judge import Verdict, judge
-from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import PlanProblem
+from smartcharging.engine.plan.judge import Verdict, judge
+from smartcharging.engine.plan.problem import PlanProblem
+from smartcharging.engine.plan.solve import solve
 
 SIZES, SEEDS, ROUNDS, EXACT = (10, 50, 200), (1, 2, 3), 3, 0.0
 LARGE, GAPS, METHODS = (1_000, 2_000), (1e-3, 1e-4), ("highs", "highs-ipm")

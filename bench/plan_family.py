@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from smartcharging.engine.grid import Circuit, Grid
-from smartcharging.engine.problem import PlanProblem, PlanSession
+from smartcharging.engine.plan.problem import PlanProblem, PlanSession
 from smartcharging.engine.snapshot import BatteryState
 
 H = 0.25

@@ -21,11 +21,11 @@ from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
 from meters import live
 from meters.measurement import Measurement
 from meters.models import Site
-from smartcharging.engine.explain import Explanation, explain_charge
-from smartcharging.engine.facts import Course, Ended, Facts, FreePlace, Given, Wish
+from smartcharging.engine.explain.explain import Explanation, explain_charge
+from smartcharging.engine.explain.facts import Course, Ended, Facts, FreePlace, Given, Wish
+from smartcharging.engine.explain.remedies import Remedies
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
-from smartcharging.engine.problem import Series
-from smartcharging.engine.remedies import Remedies
+from smartcharging.engine.plan.problem import Series
 from smartcharging.engine.snapshot import Mode
 from smartcharging.gather import amps_of
 from smartcharging.models import ChargingGoal, Plan, Tariff

@@ -18,7 +18,7 @@ from smartcharging import fetch, habits, picture
 from smartcharging.engine.forecast import arrivals, similar_day, sun
 from smartcharging.engine.forecast.series import Forecast as Quantiles
 from smartcharging.engine.forecast.series import History
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 from smartcharging.gather import View
 from smartcharging.models import Forecast, SiteQuarter
 

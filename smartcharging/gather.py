@@ -26,7 +26,7 @@ from meters.supply import lines_only
 from smartcharging import narrowings, peaks, remember
 from smartcharging.engine import grid as engine
 from smartcharging.engine.grid import NOMINAL_V, Grid, Phases, Supply, loaded, power_weight, spread_a
-from smartcharging.engine.phase_steps import phases_shown
+from smartcharging.engine.live.phase_steps import phases_shown
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
 from smartcharging.engine.vehicle import minimum_a, phases_to_count_on

@@ -20,11 +20,11 @@ from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import still_to_come
 from smartcharging.engine.forecast.leaving import Punctuality, gone
 from smartcharging.engine.grid import NOMINAL_V, power_weight
-from smartcharging.engine.problem import PlanProblem, PlanSession, Series
+from smartcharging.engine.plan.problem import PlanProblem, PlanSession, Series
+from smartcharging.engine.plan.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, losses, ready_by
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode
 from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_prices
-from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, losses, ready_by
 from smartcharging.gather import (
     Place,
     View,

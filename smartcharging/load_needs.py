@@ -21,8 +21,8 @@ from meters.history import SLOT
 from meters.models import Device, QuarterHour
 from smartcharging import fetch
 from smartcharging.engine.grid import loaded
-from smartcharging.engine.loads import Load, ShiftableBlock, Switchable, ThermalStore
-from smartcharging.engine.problem import Series
+from smartcharging.engine.loads.kinds import Load, ShiftableBlock, Switchable, ThermalStore
+from smartcharging.engine.plan.problem import Series
 from smartcharging.gather import View
 from smartcharging.site_loads import window_min
 

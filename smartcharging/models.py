@@ -272,7 +272,7 @@ class Plan(models.Model):
 
     `result` holds, per slot from `starts_at`: `evse` {pk: [W]}, `battery_w`, `grid_w`, `pv_w`, `building_w`, `load_w`
     {device pk: [W]}, `others_w` (loads left to themselves), `price` [EUR/MWh]; and `shortfalls` {goal pk: {"wh",
-    "reason", and what would help: see `engine/remedies.py`}}, `temperature_c` {device pk: [°C]}, `load_short`
+    "reason", and what would help: see `engine/explain/remedies.py`}}, `temperature_c` {device pk: [°C]}, `load_short`
     (`engine.problem.LoadShort`).
     """
 

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from meters.history import SLOT, quarter_so_far
 from meters.models import Site
-from smartcharging.engine.peak import peak_target_w
-from smartcharging.engine.problem import MaximumTariff, PeakCharge
+from smartcharging.engine.live.peak import peak_target_w
+from smartcharging.engine.plan.problem import MaximumTariff, PeakCharge
 from smartcharging.models import Circuit, MonthPeak, Plan, SiteQuarter, Tariff
 
 

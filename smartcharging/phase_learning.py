@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from smartcharging.engine.grid import Grid, Phases, Supply
-from smartcharging.engine.phase_steps import SETTLES, busy, observe_step
+from smartcharging.engine.live.phase_steps import SETTLES, busy, observe_step
 from smartcharging.engine.snapshot import NodeReading
 from smartcharging.remember import phase_currents
 

@@ -18,9 +18,9 @@ from django.db import transaction
 
 from meters.models import Site
 from smartcharging import car_needs, goals, picture
-from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import PlanResult
-from smartcharging.engine.remedies import remedies
+from smartcharging.engine.explain.remedies import remedies
+from smartcharging.engine.plan.problem import PlanResult
+from smartcharging.engine.plan.solve import solve
 from smartcharging.gather import View, planned_now
 from smartcharging.horizon import SLOT_S, Day, day
 from smartcharging.models import ChargingGoal, Plan

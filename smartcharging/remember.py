@@ -18,7 +18,7 @@ from meters.live import connection
 from meters.measurement import Measurement
 from smartcharging.engine.carried import Carried
 from smartcharging.engine.grid import Phases
-from smartcharging.engine.phase_steps import StepMemory
+from smartcharging.engine.live.phase_steps import StepMemory
 from smartcharging.engine.vehicle import MinimumMemory, PhaseMemory, observe_minimum, observe_phases
 
 KEEP_S = 24 * 3600

@@ -23,8 +23,8 @@ from csms.reported_models import MonitoringEvent
 from meters import history
 from meters.models import Site
 from smartcharging import dispatch, fetch, forecasts, picture, quarters, wake
-from smartcharging.engine.allocate import allocate
-from smartcharging.engine.fallback import safe_allocation
+from smartcharging.engine.live.allocate import allocate
+from smartcharging.engine.live.fallback import safe_allocation
 from smartcharging.engine.snapshot import Allocation, Snapshot
 from smartcharging.gather import SiteNotReady, look
 from smartcharging.models import AllocationRecord, Forecast, Plan

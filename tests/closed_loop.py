@@ -20,8 +20,8 @@ from typing import Any
 
 from csms.simulator.car import Car
 from csms.simulator.outlet import Charge, Outlet
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.grid import NOMINAL_V, Phases
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Allocation, BatteryState, Mode, NodeReading, Session, Snapshot
 from smartcharging.engine.vehicle import minimum_a, phases_to_count_on

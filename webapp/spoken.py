@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 from django.utils.translation import gettext as _
 
-from smartcharging.engine.causes import Cause
-from smartcharging.engine.explain import Explanation
-from smartcharging.engine.told import Line, Value
+from smartcharging.engine.explain.causes import Cause
+from smartcharging.engine.explain.explain import Explanation
+from smartcharging.engine.explain.told import Line, Value
 from webapp.templatetags import energy
 
 PARTS = ("now", "promise", "limits", "helps")

@@ -17,8 +17,8 @@ import numpy as np
 from bench import ONE_THREAD
 from bench.peers import Peer
 from bench.peers.instance import Instance
-from smartcharging.engine.judge import Verdict, judge
-from smartcharging.engine.problem import PlanProblem, PlanResult
+from smartcharging.engine.plan.judge import Verdict, judge
+from smartcharging.engine.plan.problem import PlanProblem, PlanResult
 
 
 class PeerFailed(Exception):

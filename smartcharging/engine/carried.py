@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smartcharging.engine.live.tree import known_or
 from smartcharging.engine.rules import Rules
-from smartcharging.engine.tree import known_or
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
+from smartcharging.engine.live.tree import known_or
 from smartcharging.engine.rules import DEFAULT, Rules
 from smartcharging.engine.snapshot import Session
-from smartcharging.engine.tree import known_or
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 
 QUARTER_S = 900
 LOOK_BACK_DAYS = 28

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 from smartcharging.replay.days import Day
 from smartcharging.replay.site import Floats, Site
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smartcharging.engine.loads import ShiftableBlock, Switchable, ThermalStore
+from smartcharging.engine.loads.kinds import ShiftableBlock, Switchable, ThermalStore
 from tests.smartcharging.planning_worlds import ALL
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from smartcharging.engine.grid import Circuit, Grid
-from smartcharging.engine.problem import PlanProblem, PlanSession
+from smartcharging.engine.plan.problem import PlanProblem, PlanSession
 from smartcharging.engine.snapshot import BatteryState
 
 MIDNIGHT = datetime(2026, 1, 5, tzinfo=UTC)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.limits import Rank
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Mode
 from tests import worlds

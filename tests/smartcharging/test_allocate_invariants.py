@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.grid import Circuit, Grid
 from smartcharging.engine.limits import Rank
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.priorities import weight
 from smartcharging.engine.rules import DEFAULT
 from smartcharging.engine.snapshot import Mode, Narrowing, NodeReading, Session
@@ -28,7 +28,7 @@ calm = {"fail_safe_a": 0.0}  # nothing is held of anybody, so the answer is the 
 
 
 def held(session: Session, world: World) -> float:
-    """What an EVSE may be standing by: the promise of `engine/fleet.py`, said again."""
+    """What an EVSE may be standing by: the promise of `engine/live/fleet.py`, said again."""
     now, safe = world.now, session.fail_safe_a
     if session.offered_a is None:
         return safe

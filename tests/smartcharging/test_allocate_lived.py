@@ -16,8 +16,8 @@ from datetime import timedelta
 
 import pytest
 
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.grid import Phases
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.snapshot import Allocation, Mode, NodeReading, Session
 from tests import worlds
 from tests.worlds import World

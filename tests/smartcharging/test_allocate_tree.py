@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.grid import Circuit, Grid, Supply, power_weight
 from smartcharging.engine.limits import Rank, explain, narrow
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.snapshot import Narrowing
 from tests import worlds
 from tests.worlds import L1, L2, L3, ago, ahead

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from smartcharging.engine.forecast.arrivals import Habits, Visit, still_to_come
-from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import PlanSession
+from smartcharging.engine.plan.problem import PlanSession
+from smartcharging.engine.plan.solve import solve
 from tests.smartcharging.planning_worlds import car, day, kw
 
 MONDAY = datetime(2026, 3, 9, tzinfo=UTC)

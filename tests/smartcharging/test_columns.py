@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smartcharging.engine.columns import columns, read
-from smartcharging.engine.roll import Roll
+from smartcharging.engine.live.columns import columns, read
+from smartcharging.engine.live.roll import Roll
 from smartcharging.engine.snapshot import Mode, Session
 from tests import worlds
 from tests.worlds import L1, NOON, THREE, ago, ahead

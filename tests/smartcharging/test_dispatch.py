@@ -13,7 +13,7 @@ from meters import setpoints
 from meters.live import connection
 from meters.models import Device
 from smartcharging import dispatch
-from smartcharging.engine.allocate import allocate
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.snapshot import Allocation, Share
 from smartcharging.gather import View, look
 from smartcharging.models import AllocationRecord, Feed, GridCommand, Plan

@@ -14,15 +14,15 @@ import pytest
 
 import smartcharging.engine
 from smartcharging.engine import limits
-from smartcharging.engine.causes import CLAUSES, cause_of
-from smartcharging.engine.explain import Explanation, explain_charge
-from smartcharging.engine.facts import Course, Ended, Facts, FreePlace, Given, Wish
-from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import PeakCharge
-from smartcharging.engine.program import Program
-from smartcharging.engine.remedies import Remedies, remedies
+from smartcharging.engine.explain.causes import CLAUSES, cause_of
+from smartcharging.engine.explain.explain import Explanation, explain_charge
+from smartcharging.engine.explain.facts import Course, Ended, Facts, FreePlace, Given, Wish
+from smartcharging.engine.explain.remedies import Remedies, remedies
+from smartcharging.engine.explain.told import SENTENCES
+from smartcharging.engine.plan.problem import PeakCharge
+from smartcharging.engine.plan.program import Program
+from smartcharging.engine.plan.solve import solve
 from smartcharging.engine.snapshot import Mode, Narrowing
-from smartcharging.engine.told import SENTENCES
 from tests.smartcharging.planning_worlds import ON_L1, battery, car, day, one_circuit, two_rows
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -431,11 +431,11 @@ def _constants(node: ast.AST) -> Iterator[str]:
             yield from _constants(child)
 
 
-LIVE = ("aim", "allocate", "fallback", "fleet", "residual", "limits")
+LIVE = (*(ENGINE / "live").glob("*.py"), ENGINE / "limits.py")
 
 
 def test_every_reason_of_the_live_layer_has_a_sentence():
-    found = {r for name in LIVE for r in reasons_in((ENGINE / f"{name}.py").read_text()) if r}
+    found = {r for file in LIVE for r in reasons_in(file.read_text()) if r}
     found |= {limits.reason_of(Narrowing(rank, words)) for rank in limits.Rank for words in ("", "words", "peak")}
     found |= {limits.paused("row", column) for column in range(4)} | {limits.paused_at_station()}
 
@@ -459,9 +459,13 @@ def test_every_reason_of_the_plan_has_a_clause():
     names = set(program.import_names[0])
     for rows in program.constraints:
         names |= set() if rows.equal else set(rows.label or (rows.name,))
-    plain = {node.value for node in ast.walk(ast.parse(inspect.getsource(_module("answer").causes))) if _is_word(node)}
+    plain = {
+        node.value for node in ast.walk(ast.parse(inspect.getsource(_module("plan.answer").causes))) if _is_word(node)
+    }
     plain |= {
-        node.value for node in ast.walk(ast.parse(inspect.getsource(_module("plan")._rule_reason))) if _is_word(node)
+        node.value
+        for node in ast.walk(ast.parse(inspect.getsource(_module("plan.solve")._rule_reason)))
+        if _is_word(node)
     }
 
     assert {"import_limit", "group", "surplus", "month_peak", "access_power", "limit:grid:L1", "limit:grid"} <= names
@@ -497,7 +501,7 @@ def test_a_code_of_the_plan_is_taken_apart(reason, code, circuit, phase, hours):
 
 
 def test_every_sentence_is_used_and_none_is_missing():
-    told = (ENGINE / "explain.py").read_text()
+    told = (ENGINE / "explain" / "explain.py").read_text()
     unused = {
         code for code in SENTENCES if f'"{code}"' not in told and f'"{code.removesuffix("_some_time")}"' not in told
     }

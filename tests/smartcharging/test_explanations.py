@@ -11,7 +11,7 @@ from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
 from meters.live import connection
 from meters.models import Device
 from smartcharging import goals, tasks
-from smartcharging.engine.explain import explain_charge
+from smartcharging.engine.explain.explain import explain_charge
 from smartcharging.engine.snapshot import Mode
 from smartcharging.explanations import Around, explain, newest_picture
 from smartcharging.models import AllocationRecord, ChargingGoal, Circuit, Plan

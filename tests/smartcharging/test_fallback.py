@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from smartcharging.engine.fallback import commissioning_gaps, safe_allocation
 from smartcharging.engine.limits import Rank
+from smartcharging.engine.live.fallback import commissioning_gaps, safe_allocation
 from smartcharging.engine.snapshot import Narrowing
 from tests import worlds
 

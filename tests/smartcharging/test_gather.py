@@ -15,8 +15,8 @@ from meters.live import connection
 from meters.measurement import Quality
 from meters.models import Device, Reading, Site
 from smartcharging import dispatch, goals
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.limits import Rank
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.snapshot import Mode
 from smartcharging.gather import SiteNotReady, look, snapshot
 from smartcharging.models import (

@@ -10,8 +10,8 @@ import pytest
 from csms.models import IdToken
 from smartcharging import goals, punctuality
 from smartcharging.engine.forecast.leaving import OFTEN, Punctuality, Stay, gone
-from smartcharging.engine.plan import solve
-from smartcharging.engine.window import LEFT_SHORT_EUR_PER_KWH, losses
+from smartcharging.engine.plan.solve import solve
+from smartcharging.engine.plan.window import LEFT_SHORT_EUR_PER_KWH, losses
 from smartcharging.horizon import problem
 from tests.smartcharging.planning_worlds import car, day
 from tests.smartcharging.worlds import World

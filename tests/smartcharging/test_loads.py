@@ -10,8 +10,8 @@ import pytest
 from meters import setpoints
 from meters.models import Device, QuarterHour
 from smartcharging import dispatch, load_needs
-from smartcharging.engine.allocate import allocate
-from smartcharging.engine.loads import ShiftableBlock, Switchable, ThermalStore
+from smartcharging.engine.live.allocate import allocate
+from smartcharging.engine.loads.kinds import ShiftableBlock, Switchable, ThermalStore
 from smartcharging.gather import look
 from smartcharging.horizon import day
 from smartcharging.models import GridCommand, Plan, Tariff

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from smartcharging.engine.phase_steps import SETTLES, StepMemory, busy, observe_step, phases_shown
+from smartcharging.engine.live.phase_steps import SETTLES, StepMemory, busy, observe_step, phases_shown
 
 NOW = datetime(2026, 3, 10, 10, 0, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 from meters.live import connection
 from meters.models import Device
 from smartcharging import picture
-from smartcharging.engine.allocate import allocate
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.gather import look
 from smartcharging.models import Plan
 from tests.smartcharging.worlds import World

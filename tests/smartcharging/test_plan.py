@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from smartcharging.engine.grid import Circuit, Grid
-from smartcharging.engine.judge import judge
-from smartcharging.engine.plan import solve
+from smartcharging.engine.plan.judge import judge
+from smartcharging.engine.plan.solve import solve
 from smartcharging.engine.snapshot import Mode
 from tests.smartcharging.planning_worlds import ALL, ON_L1, ON_L2, battery, car, day, kw, one_circuit, two_rows
 

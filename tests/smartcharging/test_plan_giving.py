@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartcharging.engine import plan as planning
-from smartcharging.engine.judge import judge
-from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import PlanProblem
+from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.judge import judge
+from smartcharging.engine.plan.problem import PlanProblem
+from smartcharging.engine.plan.solve import solve
 from smartcharging.engine.snapshot import Mode
 from tests.smartcharging.planning_worlds import ON_L1, car, day, two_rows
 from tests.smartcharging.test_plan_properties import problems, quick

@@ -10,20 +10,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.plan_family import day as family
-from smartcharging.engine import aggregate, plan
-from smartcharging.engine.coarse import coarsen
-from smartcharging.engine.envelopes import Envelopes
-from smartcharging.engine.exact import _minimise, exact
-from smartcharging.engine.flow import Flow
 from smartcharging.engine.grid import Grid
-from smartcharging.engine.judge import judge
-from smartcharging.engine.network import Network
-from smartcharging.engine.plan import finish, solve
-from smartcharging.engine.program import Program
-from smartcharging.engine.site_power import Classes
+from smartcharging.engine.plan import solve as plan
+from smartcharging.engine.plan.coarse import coarsen
+from smartcharging.engine.plan.exact import _minimise, exact
+from smartcharging.engine.plan.judge import judge
+from smartcharging.engine.plan.large import aggregate
+from smartcharging.engine.plan.large.envelopes import Envelopes
+from smartcharging.engine.plan.large.flow import Flow
+from smartcharging.engine.plan.large.network import Network
+from smartcharging.engine.plan.large.site_power import Classes
+from smartcharging.engine.plan.program import Program
+from smartcharging.engine.plan.solve import finish, solve
+from smartcharging.engine.plan.solver import NoSolution, minimise
+from smartcharging.engine.plan.warm import minimise_lazily
 from smartcharging.engine.snapshot import Mode
-from smartcharging.engine.solver import NoSolution, minimise
-from smartcharging.engine.warm import minimise_lazily
 from tests.smartcharging.load_worlds import boiler, pump, washing
 from tests.smartcharging.planning_worlds import ON_L1, car, day, one_circuit, two_rows
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smartcharging.engine import exact
-from smartcharging.engine import plan as planning
 from smartcharging.engine.grid import Grid
-from smartcharging.engine.judge import judge
-from smartcharging.engine.loads import Load, ShiftableBlock, Switchable, ThermalStore
-from smartcharging.engine.problem import PlanProblem
+from smartcharging.engine.loads.kinds import Load, ShiftableBlock, Switchable, ThermalStore
+from smartcharging.engine.plan import exact
+from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.judge import judge
+from smartcharging.engine.plan.problem import PlanProblem
+from smartcharging.engine.plan.solver import NoSolution
 from smartcharging.engine.snapshot import Mode
-from smartcharging.engine.solver import NoSolution
 from tests.smartcharging.test_plan_properties import PHASES, SLOTS, numbers, problems
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

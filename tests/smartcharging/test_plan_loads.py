@@ -8,13 +8,14 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from smartcharging.engine import exact, judge, plan_rule
+from smartcharging.engine.explain.remedies import remedies
 from smartcharging.engine.grid import Circuit, Grid
-from smartcharging.engine.plan import finish, rule_answer, solve
-from smartcharging.engine.program import Program
-from smartcharging.engine.remedies import remedies
+from smartcharging.engine.plan import exact, judge
+from smartcharging.engine.plan import rule as plan_rule
+from smartcharging.engine.plan.program import Program
+from smartcharging.engine.plan.solve import finish, rule_answer, solve
+from smartcharging.engine.plan.solver import NoSolution
 from smartcharging.engine.snapshot import Mode
-from smartcharging.engine.solver import NoSolution
 from tests.smartcharging.load_worlds import boiler, freezer, pump, washing
 from tests.smartcharging.planning_worlds import MIDNIGHT, ON_L1, battery, car, day, kw, one_circuit, two_rows
 
@@ -413,7 +414,7 @@ def test_with_many_cars_a_load_at_the_connection_stays_in_the_quick_way_and_cost
 
 @pytest.mark.parametrize("load", [washing(hours=1), boiler(now_c=52, draw_w=200, on_off=True), pump()])
 def test_yes_or_no_beside_many_cars_is_as_near_the_best_as_it_says(load):
-    from smartcharging.engine import aggregate
+    from smartcharging.engine.plan.large import aggregate
 
     problem = many_cars(loads=(load,))
     program = Program(problem)
@@ -430,7 +431,7 @@ def test_yes_or_no_beside_many_cars_is_as_near_the_best_as_it_says(load):
 
 
 def test_a_load_behind_a_circuit_that_binds_is_left_to_the_whole_program():
-    from smartcharging.engine import aggregate
+    from smartcharging.engine.plan.large import aggregate
 
     grid = Grid((Circuit("grid", None, (1000,) * 3), Circuit("row", 0, (20,) * 3)))
     cars = [car(str(i), node=i % 2) for i in range(120)]

@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smartcharging.engine import coarse, worth
-from smartcharging.engine import plan as planning
 from smartcharging.engine.grid import Circuit, Grid
-from smartcharging.engine.judge import judge
-from smartcharging.engine.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession
+from smartcharging.engine.plan import coarse, worth
+from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.judge import judge
+from smartcharging.engine.plan.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession
 from smartcharging.engine.snapshot import BatteryState, Mode
 from tests.smartcharging.planning_worlds import ALL, MIDNIGHT, ON_L1, ON_L2
 

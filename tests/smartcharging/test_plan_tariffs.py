@@ -8,9 +8,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from smartcharging.engine.coarse import borders
-from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import MaximumTariff, PeakCharge
+from smartcharging.engine.plan.coarse import borders
+from smartcharging.engine.plan.problem import MaximumTariff, PeakCharge
+from smartcharging.engine.plan.solve import solve
 from tests.smartcharging.planning_worlds import MIDNIGHT, battery, car, day
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smartcharging.engine.spending import spend
-from smartcharging.engine.window import counted_on_w, hurry, ready_by
+from smartcharging.engine.live.spending import spend
+from smartcharging.engine.plan.window import counted_on_w, hurry, ready_by
 
 
 def shares(planned_a: list[float], takes: list[float] | None = None, running: list[bool] | None = None) -> list[float]:

@@ -12,8 +12,8 @@ from csms.models import EVSE, ChargingStation, IdToken
 from meters.live import connection
 from meters.models import Device, Site
 from smartcharging import dispatch
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.grid import Supply
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.snapshot import Allocation
 from smartcharging.explanations import Around
 from smartcharging.gather import look, snapshot

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from smartcharging.engine.tree import Tree
+from smartcharging.engine.live.tree import Tree
 
 
 class Walk:

@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.plan_family import day as family
-from smartcharging.engine import plan as planning
-from smartcharging.engine import rooms
-from smartcharging.engine.allocate import allocate
-from smartcharging.engine.fallback import commissioning_gaps, safe_allocation
+from smartcharging.engine.explain.remedies import remedies
 from smartcharging.engine.grid import Grid, Supply, loaded, power_weight, spread_a
-from smartcharging.engine.judge import judge
 from smartcharging.engine.limits import Rank, narrow
-from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession
-from smartcharging.engine.remedies import remedies
+from smartcharging.engine.live.allocate import allocate
+from smartcharging.engine.live.fallback import commissioning_gaps, safe_allocation
+from smartcharging.engine.plan import rooms
+from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.judge import judge
+from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession
 from smartcharging.engine.snapshot import Mode, Narrowing
 from tests import worlds
 from tests.smartcharging.planning_worlds import ALL, car, day, kw, one_circuit

@@ -15,8 +15,8 @@ from django.utils import timezone, translation
 from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
 from meters import live
 from meters.measurement import Measurement
-from smartcharging.engine import explain, facts, told
-from smartcharging.engine.causes import cause_of
+from smartcharging.engine.explain import explain, facts, told
+from smartcharging.engine.explain.causes import cause_of
 from smartcharging.models import AllocationRecord, ChargingGoal
 from tests.people import calling
 from tests.webapp import campus as world

@@ -15,8 +15,8 @@ from csms import bus
 from csms.models import Transaction
 from meters import live
 from meters.measurement import Measurement
-from smartcharging.engine.explain import Explanation
-from smartcharging.engine.told import Line
+from smartcharging.engine.explain.explain import Explanation
+from smartcharging.engine.explain.told import Line
 from smartcharging.explanations import explain
 from webapp import spoken
 

@@ -26,7 +26,7 @@ from rest_framework.response import Response
 from csms.models import EVSE
 from meters.live import connection
 from meters.models import Device, Site
-from smartcharging.engine.allocate import allocate
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.gather import SiteNotReady, look
 from smartcharging.models import ChargingGoal, Plan
 from smartcharging.picture import picture

@@ -17,7 +17,7 @@ from django.utils import timezone
 from csms.models import EVSE, ChargingStation, Transaction
 from meters import access
 from meters.models import Site
-from smartcharging.engine.explain import explain_charge
+from smartcharging.engine.explain.explain import explain_charge
 from smartcharging.explanations import Around, newest_picture
 from smartcharging.models import ChargingGoal, MonthPeak, Plan
 from webapp.dashboard import words

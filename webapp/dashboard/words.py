@@ -1,7 +1,7 @@
 """Short codes in a person's words: why a circuit or a car gets what it gets, what a state means.
 
 The live layer's codes have their sentences beside them (`smartcharging/engine/limits.py`), and so have the plan's
-(`smartcharging/engine/causes.py`).
+(`smartcharging/engine/explain/causes.py`).
 A code nobody has put into words is shown as it is: an odd word is better than a hidden reason.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 
 from csms.models import EVSE
-from smartcharging.engine.causes import CLAUSES, cause_of
+from smartcharging.engine.explain.causes import CLAUSES, cause_of
 from smartcharging.engine.limits import explain
 from webapp.spoken import clause
 from webapp.templatetags import energy

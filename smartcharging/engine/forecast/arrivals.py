@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import poisson
 
 from smartcharging.engine.forecast.series import QUARTERS_A_DAY, SLOT_S, Forecast, Integers, local_clock
-from smartcharging.engine.problem import PlanSession, Series
+from smartcharging.engine.plan.problem import PlanSession, Series
 
 HOURS = 24
 LONGEST_STAY_SLOTS = QUARTERS_A_DAY

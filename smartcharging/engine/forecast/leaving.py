@@ -13,7 +13,7 @@ from datetime import datetime
 
 import numpy as np
 
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 
 OFTEN, HOW_EARLY = 0.28, 0.5  # of a place that nobody knows: so often, by up to so much of the stay
 UNKNOWN_COUNTS_AS = 10  # stays: so many unknown ones stand beside those of a site

@@ -14,7 +14,7 @@ import numpy as np
 
 from smartcharging.engine.forecast.series import Forecast, Forecaster, History
 from smartcharging.engine.forecast.similar_day import persistence
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 
 FEWEST_SLOTS = 96
 CLEARLY_BETTER = 0.98  # a challenger must be at least 2 % better than who comes first

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 
 SLOT_S = 900
 QUARTERS_A_DAY = 96

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, tzinfo
 import numpy as np
 
 from smartcharging.engine.forecast.series import QUARTERS_A_DAY, Forecast, History, Integers, local_clock
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 
 WEEKS = 4
 FEWEST = 2  # days that make a median

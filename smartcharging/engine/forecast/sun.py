@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from smartcharging.engine.forecast.series import QUARTERS_A_DAY, Forecast, History, Integers, seconds_of
-from smartcharging.engine.problem import Series
+from smartcharging.engine.plan.problem import Series
 
 LEARN_DAYS = 14
 FEWEST_DAYS = 2

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from smartcharging.engine.exact import exact
 from smartcharging.engine.grid import NOMINAL_V
-from smartcharging.engine.judge import stored_wh
-from smartcharging.engine.plan import finish, set_right
-from smartcharging.engine.problem import PlanProblem, PlanSession
-from smartcharging.engine.program import Program
+from smartcharging.engine.plan.exact import exact
+from smartcharging.engine.plan.judge import stored_wh
+from smartcharging.engine.plan.problem import PlanProblem, PlanSession
+from smartcharging.engine.plan.program import Program
+from smartcharging.engine.plan.solve import finish, set_right
 from smartcharging.replay.days import SLOT_S, Day, Visit
 from smartcharging.replay.moment import Lived
 from smartcharging.replay.site import Floats

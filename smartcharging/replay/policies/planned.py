@@ -13,17 +13,17 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from smartcharging.engine.allocate import allocate
 from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import Habits, still_to_come
 from smartcharging.engine.forecast.leaving import Punctuality, gone
 from smartcharging.engine.grid import NOMINAL_V, Phases
-from smartcharging.engine.peak import peak_target_w
-from smartcharging.engine.plan import solve
-from smartcharging.engine.problem import PlanProblem, PlanResult, PlanSession, Series
+from smartcharging.engine.live.allocate import allocate
+from smartcharging.engine.live.peak import peak_target_w
+from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
+from smartcharging.engine.plan.solve import solve
+from smartcharging.engine.plan.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, losses, ready_by
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Session, Snapshot
-from smartcharging.engine.window import WAITING_EUR_PER_KWH, counted_on_w, hurry, losses, ready_by
 from smartcharging.replay.days import SLOT_S
 from smartcharging.replay.moment import Known, Moment, Orders
 

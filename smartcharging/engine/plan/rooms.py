@@ -1,0 +1,139 @@
+"""How much room each circuit leaves for cars and battery, per slot: watts as a whole, and each phase.
+
+Pure. All in kW. A phase is written as the balanced three-phase power its current would carry (3 × 230 V × amps), so
+that one scale serves watts and amps: a three-phase car weighs 1 on every phase, a single-phase car 3 on its own.
+Without a neutral that is √3 × 230 V × amps, and a single-phase car weighs √3 on both its lines. The currents of a line
+are then added as lengths, although they may stand at an angle to each other: never too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartcharging.engine.grid import Grid, Supply, balanced_kw_per_a, loaded, power_weight
+from smartcharging.engine.plan.problem import PlanProblem, Series
+
+WATTS, L1, L2, L3 = range(4)
+KINDS = 4
+KIND_NAMES = ("", ":L1", ":L2", ":L3")
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """`limit` and `room` (limit less background) have the axes circuit, kind, slot; `background` circuit, slot."""
+
+    limit: Series
+    background: Series
+    room: Series
+
+    @classmethod
+    def of(cls, problem: PlanProblem) -> Rooms:
+        limit = limits_kw(problem)
+        background = background_kw(problem)
+        return cls(limit, background, limit - background[:, None, :])
+
+
+def limits_kw(problem: PlanProblem) -> Series:
+    """What each circuit may carry. The grid connection also obeys the grid operator's series."""
+    slots = problem.slots
+    limit = np.full((len(problem.grid), KINDS, slots), np.inf)
+    circuits = problem.grid.circuits
+    watts = np.array([np.inf if c.limit_w is None else c.limit_w for c in circuits], dtype=np.float64)
+    amps = np.array([c.limit_a for c in circuits]) - np.array([c.margin_a for c in circuits])[:, None]
+    limit[:, WATTS] = watts[:, None] / 1000
+    limit[:, L1:] = np.maximum(amps, 0.0)[:, :, None] * balanced_kw_per_a(problem.grid.supply)
+    if problem.sun_trust is not None:
+        limit[0, L1:] -= _sun_not_trusted_kw(problem, limit[0, L1:])
+    if problem.import_limit_w is not None:
+        limit[0, WATTS] = np.minimum(limit[0, WATTS], np.maximum(problem.import_limit_w, 0) / 1000)
+    return limit
+
+
+def _sun_not_trusted_kw(problem: PlanProblem, limit: Series) -> Series:
+    """What of the sun the copper of the connection may not lean on: the live layer will not let it (`residual.py`)."""
+    trusted = np.where(np.isfinite(limit), limit, 0.0) * (problem.sun_trust or 0.0)
+    beyond: Series = np.where(np.isfinite(limit), np.maximum(-problem.pv_w / 1000 - trusted, 0.0), 0.0)
+    return np.minimum(beyond, np.where(np.isfinite(limit), limit, 0.0))
+
+
+def background_kw(problem: PlanProblem) -> Series:
+    """What each circuit carries without cars and battery; the sum of its children where nothing is said of it."""
+    carried = _carried(problem, problem.node_background_w)
+    carried[0] = (problem.building_w + problem.pv_w) / 1000
+    return carried
+
+
+def least_kw(problem: PlanProblem) -> Series:
+    """The same, of a long slot the least there is at any time; at the connection without the sun."""
+    carried = _carried(problem, {**problem.node_background_w, **problem.least_w})
+    carried[0] = problem.least_w.get(0, problem.building_w) / 1000
+    return carried
+
+
+def _carried(problem: PlanProblem, known_w: Mapping[int, Series]) -> Series:
+    circuits = problem.grid.circuits
+    carried = np.zeros((len(circuits), problem.slots))
+    if not problem.node_background_w:
+        carried[0] = (problem.building_w + problem.pv_w) / 1000
+        return carried
+    for n in range(len(circuits) - 1, 0, -1):
+        known = known_w.get(n)
+        if known is not None:
+            carried[n] = known / 1000
+        parent = circuits[n].parent
+        if parent:
+            carried[parent] += carried[n]
+    return carried
+
+
+def export_limit_kw(problem: PlanProblem) -> Series:
+    """What the grid connection may deliver back: contract, operator and fuses together."""
+    root = problem.grid.circuits[0]
+    most = max(0.0, min(root.limit_a) - root.margin_a) * balanced_kw_per_a(problem.grid.supply)
+    if root.export_limit_w is not None:
+        most = min(most, root.export_limit_w / 1000)
+    limit = np.full(problem.slots, most)
+    if problem.export_limit_w is not None:
+        limit = np.minimum(limit, np.maximum(problem.export_limit_w, 0) / 1000)
+    return limit
+
+
+def weights(problem: PlanProblem) -> Series:
+    """How much of each kind one kW of a session takes: axes session, kind."""
+    return phase_weights([s.phases for s in problem.sessions], problem.grid.supply)
+
+
+def phase_weights(phases: Sequence[tuple[bool, bool, bool]], supply: Supply) -> Series:
+    """How much of each kind one kW takes that is spread evenly over these phases: axes consumer, kind.
+
+    Of one that hangs between a line and one that is not named, both others carry it.
+    """
+    ways = [(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)]
+    lines, uses = np.array([sum(way) for way in ways]), np.array([loaded(way, supply) for way in ways])
+    each = power_weight(3, supply) / np.array([power_weight(n, supply) for n in range(4)])
+    way = np.array(phases, dtype=np.int64).reshape(-1, 3) @ (4, 2, 1)
+    out = np.ones((len(phases), KINDS))
+    out[:, L1:] = (uses * each[lines, None])[way]
+    return out
+
+
+def ancestors(grid: Grid) -> Integers:
+    """Row 0: each circuit itself; row 1: its parent; and so on, -1 above the grid connection."""
+    parents = np.array([-1 if c.parent is None else c.parent for c in grid.circuits], dtype=np.int64)
+    level = np.arange(len(grid), dtype=np.int64)
+    rows = []
+    while (level >= 0).any():
+        rows.append(level)
+        level = np.where(level >= 0, parents[level], -1)
+    return np.array(rows)
+
+
+def depths(grid: Grid) -> Integers:
+    """How many circuits each has above it."""
+    return np.asarray((ancestors(grid) > 0).sum(axis=0), dtype=np.int64)

@@ -1,0 +1,366 @@
+"""The plan of a site's coming day: `solve` takes the problem and always returns a plan.
+
+Pure. Goals and hurry come first, money second. The order of the day:
+
+1. sessions are set right (windows inside the horizon, cars after each other on one EVSE, numbers that are numbers);
+2. if some cars are in a hurry, a program without money finds how early they can be served by class, and fixes that;
+3. the program of `program.py` is solved to its optimum; with many cars their power together is planned first and
+   shared out by a flow (`aggregate.py`), to within a certified gap;
+4. at negative prices it may pay to burn energy in the battery by charging and discharging at once: then, and only
+   then, those slots get a yes-or-no and the program is solved again;
+5. the answer is judged by `judge.py`, which shares no code with the program; a plan that breaks a bound is not used;
+6. when anything fails, `rule.py` makes the plan: as soon as possible, by class, within the limits.
+
+The minimum power of a car (6 A or nothing) is no constraint here: a slot's power is an energy budget, and the live
+layer, which is exact, spends it at or above the minimum. The program's optimum lies in a corner, so most powers are
+zero or full anyway; the rest is what shaving a peak or sharing a circuit asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+
+from smartcharging.engine.loads import report as load_report
+from smartcharging.engine.loads.checks import plannable_loads
+from smartcharging.engine.plan import giving, judge, rooms
+from smartcharging.engine.plan import rule as plan_rule
+from smartcharging.engine.plan.answer import SHORT_WH, Answer, interval
+from smartcharging.engine.plan.coarse import borders, coarsen, spread_out
+from smartcharging.engine.plan.exact import exact, gap_between
+from smartcharging.engine.plan.large import aggregate
+from smartcharging.engine.plan.maximum_tariff import branches
+from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
+from smartcharging.engine.plan.program import Program
+from smartcharging.engine.plan.solver import NoSolution
+from smartcharging.engine.snapshot import BatteryState
+
+NOISE_KW = 1e-6
+HARD_W = 2.0  # a plan that breaks a bound by more is not used
+LARGE = 80
+"""More cars than this are planned together first (`aggregate.py`), with a certified gap; fewer exactly at once."""
+
+
+def solve(problem: PlanProblem, clock: Callable[[], float] | None = None) -> PlanResult:
+    """Plan the horizon. Never raises for what a site may send: what does not add up is noted and planned by rule.
+
+    `clock` (seconds, such as `time.perf_counter`) serves `solve_s` and, with many cars, the time limit as a whole: the
+    engine has no clock of its own.
+    """
+    began = clock() if clock else 0.0
+
+    def left() -> float:
+        return problem.time_limit_s - (clock() - began if clock else 0.0)
+
+    result = _solve(problem, left)
+    return replace(result, solve_s=clock() - began) if clock else result
+
+
+def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
+    notes: list[str] = []
+    sessions = set_right(problem, notes)
+    loads = plannable_loads(problem, notes)
+    battery = plannable_battery(problem.battery, notes)
+    problem = fill_gaps(replace(problem, sessions=sessions, loads=loads, battery=battery), notes)
+    trouble = what_is_wrong(problem)
+    if trouble is None:
+        overload_notes(problem, notes)
+        try:
+            answer = optimise(problem, left)
+            result, verdict = finish(problem, answer, notes)
+            if verdict.worst_w <= HARD_W:
+                return result
+            trouble = f"the optimiser's plan broke {verdict.worst_name} by {verdict.worst_w:.1f} W"
+        except (NoSolution, FloatingPointError, ArithmeticError) as error:
+            trouble = f"the optimiser found no plan: {error}"
+    else:
+        problem = plan_rule.with_known_numbers(problem)
+    notes.append(trouble)
+    result, _ = finish(problem, rule_answer(problem), notes)
+    return result
+
+
+def optimise(problem: PlanProblem, left: Callable[[], float]) -> Answer:
+    """The best plan of both ways in which the month's peak may be paid. Raises `NoSolution`."""
+    found: list[tuple[float, Answer]] = []
+    lower = np.inf
+    ways = branches(problem)
+    for way, besides_eur in ways:
+        answer = in_long_slots(way, left)
+        if len(ways) == 1:
+            return answer
+        result, _ = finish(way, answer, [])
+        reached = result.objective_eur or 0.0
+        lower = min(lower, reached - (answer.gap or 0.0) * abs(reached) + besides_eur)
+        result, _ = finish(problem, answer, [])
+        found.append((result.objective_eur or 0.0, answer))
+    reached, answer = min(found, key=lambda pair: pair[0])
+    return replace(answer, gap=gap_between(reached, lower))
+
+
+def in_long_slots(problem: PlanProblem, left: Callable[[], float]) -> Answer:
+    """Plan with far slots that are longer, where there are any."""
+    at = borders(problem)
+    if len(at) == problem.slots + 1:
+        return by_size(problem, left)
+    return spread_out(problem, by_size(coarsen(problem, at), left), at)
+
+
+def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
+    """By the quickest way that gives the gap that was asked. Raises `NoSolution`."""
+    program = Program(problem)
+    near_kw: Series | None = None
+    if program.count > LARGE and aggregate.worth_trying(program):
+        try:
+            if problem.relative_gap > 0:
+                return aggregate.answer(program, problem.relative_gap, left)
+            near_kw = aggregate.near(program, left)
+        except aggregate.BoundsApart as apart:
+            near_kw = apart.near_kw  # the whole program is exact, and soon solved from there
+        except NoSolution:
+            pass
+    return exact(program, left, near_kw)
+
+
+def rule_answer(problem: PlanProblem) -> Answer:
+    powers, loads = plan_rule.by_rule(problem)
+    session_kw = np.array(powers, dtype=np.float64).reshape(len(powers), problem.slots)
+    return Answer("fallback", session_kw, np.zeros(problem.slots), None, load_kw=loads)
+
+
+# Setting right what is asked
+
+
+def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]:
+    """Sessions whose numbers can be planned with: every oddity becomes the nearest harmless thing, and a note."""
+    if _all_right(problem):
+        return problem.sessions
+    slots = problem.slots
+    free_from: dict[str, int] = {}
+    out: dict[int, PlanSession] = {}
+    order = sorted(range(len(problem.sessions)), key=lambda i: problem.sessions[i].first_slot)
+    for i in order:
+        s = problem.sessions[i]
+        first = min(max(s.first_slot, free_from.get(s.key, 0), 0), slots)
+        last = min(max(s.last_slot, first), slots)
+        free_from[s.key] = last
+        if first > max(s.first_slot, 0):
+            notes.append(f"session {s.label}: starts when the EVSE is free, slot {first}")
+        node = s.node
+        if not 0 <= node < len(problem.grid):
+            notes.append(f"session {s.label}: unknown circuit {s.node}; planned at the grid connection")
+            node = 0
+        max_w = s.max_w
+        if not isfinite(max_w) or max_w < 0:
+            notes.append(f"session {s.label}: its maximum power is {s.max_w}; planned with none")
+            max_w = 0.0
+        efficiency = s.efficiency if isfinite(s.efficiency) and 0 < s.efficiency <= 1 else 1.0
+        energy = s.energy_wh
+        if not isfinite(energy):  # as much as possible
+            energy = max_w * efficiency * float(problem.hours[first:last].sum())
+        value = s.value_eur_per_kwh if s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) else None
+        phases = s.phases if any(s.phases) else (True, True, True)
+        gone = s.gone_eur_per_kwh if all(isfinite(x) and x >= 0 for x in s.gone_eur_per_kwh) else ()
+        energy = max(energy, 0.0)
+        right = (node, phases, first, last, max_w, energy, efficiency, value, gone)
+        if right == (
+            s.node,
+            s.phases,
+            s.first_slot,
+            s.last_slot,
+            s.max_w,
+            s.energy_wh,
+            s.efficiency,
+            s.value_eur_per_kwh,
+            s.gone_eur_per_kwh,
+        ):
+            out[i] = s
+            continue
+        out[i] = replace(
+            s,
+            node=node,
+            phases=phases,
+            first_slot=first,
+            last_slot=last,
+            max_w=max_w,
+            energy_wh=energy,
+            efficiency=efficiency,
+            value_eur_per_kwh=value,
+            gone_eur_per_kwh=gone,
+        )
+    return tuple(out[i] for i in range(len(problem.sessions)))
+
+
+def _all_right(problem: PlanProblem) -> bool:
+    """Is there nothing to set right? Thousands of cars are seen at once this way."""
+    sessions = problem.sessions
+    if len({s.key for s in sessions}) < len(sessions):
+        return False
+    first, last = np.array([s.first_slot for s in sessions]), np.array([s.last_slot for s in sessions])
+    node = np.array([s.node for s in sessions])
+    efficiency = np.array([s.efficiency for s in sessions])
+    sizes = np.array([(s.max_w, s.energy_wh) for s in sessions])
+    return bool(
+        ((first >= 0) & (first <= last) & (last <= problem.slots)).all()
+        and ((node >= 0) & (node < len(problem.grid))).all()
+        and ((efficiency > 0) & (efficiency <= 1)).all()
+        and ((sizes >= 0) & np.isfinite(sizes)).all()
+        and all(any(s.phases) for s in sessions)
+        and all(s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) for s in sessions)
+        and all(
+            min(s.gone_eur_per_kwh) >= 0 and isfinite(sum(s.gone_eur_per_kwh)) for s in sessions if s.gone_eur_per_kwh
+        )
+    )
+
+
+def plannable_battery(battery: BatteryState | None, notes: list[str]) -> BatteryState | None:
+    """A battery whose charge is unknown rests."""
+    if battery is None:
+        return None
+    numbers = (battery.soc, battery.capacity_wh, battery.max_charge_w, battery.max_discharge_w, battery.efficiency)
+    if any(n is None or not np.isfinite(n) or n < 0 for n in numbers) or not battery.capacity_wh:
+        notes.append(f"battery {battery.key}: state of charge or size unknown; it rests")
+        return None
+    efficiency = battery.efficiency if 0 < battery.efficiency <= 1 else 0.95
+    return replace(battery, efficiency=efficiency, wear_eur_per_kwh=max(0.0, battery.wear_eur_per_kwh))
+
+
+def fill_gaps(problem: PlanProblem, notes: list[str]) -> PlanProblem:
+    """Slots of which the load is unknown (not-a-number) take the worst that is known of it, and are noted."""
+    unknown = {"building_w": problem.building_w, "pv_w": problem.pv_w}
+    unknown |= {f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()}
+    gaps = [name for name, s in unknown.items() if np.shape(s) == (problem.slots,) and np.isnan(s).any()]
+    if not gaps or any(np.isinf(s).any() or np.shape(s) != (problem.slots,) for s in unknown.values()):
+        return problem
+    notes.extend(
+        f"{name} is unknown in {int(np.isnan(unknown[name]).sum())} slots: the worst is assumed" for name in gaps
+    )
+    return plan_rule.with_known_load(problem)
+
+
+def what_is_wrong(problem: PlanProblem) -> str | None:
+    """The first series that cannot be planned with, by name."""
+    series: dict[str, Series | None] = {
+        "building_w": problem.building_w,
+        "pv_w": problem.pv_w,
+        "import_eur_per_kwh": problem.import_eur_per_kwh,
+        "export_eur_per_kwh": problem.export_eur_per_kwh,
+        "import_limit_w": problem.import_limit_w,
+        "export_limit_w": problem.export_limit_w,
+        **{f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()},
+    }
+    if problem.slots == 0:
+        return "the horizon has no slots"
+    for name, values in series.items():
+        if values is None:
+            continue
+        if np.shape(values) != (problem.slots,):
+            return f"{name} has {np.size(values)} values for {problem.slots} slots"
+        limit = name.endswith("limit_w")
+        if np.isnan(values).any() or (not limit and not np.isfinite(values).all()):
+            return f"{name} has values that are no numbers"
+    if (problem.pv_w > 0).any():
+        return "pv_w is above zero: production is negative"
+    if not all(np.isfinite(c.free_w) and np.isfinite(c.eur_per_kw) for c in problem.peak_charges):
+        return "the month's peak or its price is no number"
+    cap = problem.maximum_tariff
+    if cap is not None and not (np.isfinite(cap.eur_per_kwh) and np.isfinite(cap.other_import_wh)):
+        return "the maximum tariff or the month's energy is no number"
+    return None
+
+
+def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
+    """Say where the building alone is above a limit: no plan for cars can lower that."""
+    load = rooms.background_kw(problem)
+    loaded = np.flatnonzero((load > NOISE_KW).any(axis=1))  # no limit is below zero
+    over = load[loaded] - rooms.limits_kw(problem)[loaded].min(axis=1)
+    for n, over_kw in zip(loaded, over, strict=True):
+        slots = np.flatnonzero(over_kw > NOISE_KW)
+        if not slots.size:
+            continue
+        most = over_kw.max()
+        when = interval(problem, int(slots[0]), int(slots[-1]) + 1)
+        notes.append(
+            f"circuit {problem.grid.circuits[n].name}: expected load without cars is up to {most:.1f} kW "
+            f"above its limit in {when}"
+        )
+
+
+# The answer
+
+
+def finish(problem: PlanProblem, answer: Answer, notes: list[str]) -> tuple[PlanResult, judge.Verdict]:
+    """Everything a plan says, computed from the powers alone, and how it is judged."""
+    powers = answer.session_kw
+    cars = powers.sum(axis=0)
+    session_w: dict[str, Series] = {}
+    for session, power in zip(problem.sessions, powers * 1000, strict=True):
+        session_w[session.key] = session_w[session.key] + power if session.key in session_w else power
+    missing_wh = _missing_wh(problem, powers)
+    shortfall: dict[str, float] = {}
+    for session, short in zip(problem.sessions, missing_wh.tolist(), strict=True):
+        shortfall[session.label] = shortfall.get(session.label, 0.0) + short
+    reason: dict[str, str] = {}
+    for i in np.flatnonzero(missing_wh):
+        session = problem.sessions[i]
+        said = answer.reasons[i] if answer.reasons else ""
+        reason[session.label] = said or _rule_reason(problem, session)
+    load_w = {load.key: power * 1000 for load, power in zip(problem.loads, answer.load_kw, strict=True)}
+    taken = (cars + answer.battery_kw) * 1000 + sum(load_w.values())
+    pv = pv_left(problem, taken, answer.curtailed_kw)
+    grid = problem.building_w + pv + taken
+    result = PlanResult(
+        status=answer.status,
+        session_w=session_w,
+        battery_w=answer.battery_kw * 1000,
+        grid_w=grid,
+        pv_w=pv,
+        shortfall_wh=shortfall,
+        shortfall_reason=reason,
+        objective_eur=None,
+        gap=answer.gap,
+        solve_s=0.0,
+        peak_w=max(float(grid[: problem.month_ends].max(initial=0.0)), problem.month_peak_w),
+        binding=answer.binding,
+        notes=tuple(notes),
+        load_w=load_w,
+    )
+    result = load_report.with_loads(problem, result)
+    verdict = judge.judge(problem, result)
+    return replace(result, objective_eur=verdict.objective_eur, cost_eur=verdict.cost_eur), verdict
+
+
+def _missing_wh(problem: PlanProblem, powers_kw: Series) -> Series:
+    """What each session falls short of, where that is worth a word."""
+    sessions = problem.sessions
+    got_wh = 1000 * np.array([s.efficiency for s in sessions]) * np.einsum("it,t->i", powers_kw, problem.hours)
+    for i in giving.cars(sessions):
+        got_wh[i] = 1000 * giving.balance_wh(sessions[i], powers_kw[i], problem.hours)[-1]
+    short: Series = np.array([s.energy_wh for s in sessions], dtype=np.float64) - got_wh
+    return np.where(short > SHORT_WH, short, 0.0)
+
+
+def pv_left(problem: PlanProblem, load_w: Series, curtailed_kw: Series | None) -> Series:
+    """PV after curtailment: as the program chose (a rule holds back what would be exported at a loss), and in any
+    case as much as the export limit asks."""
+    net = problem.building_w + load_w
+    export_w = np.maximum(rooms.export_limit_kw(problem) * 1000, -problem.building_w)
+    if curtailed_kw is None:
+        at_a_loss = problem.export_eur_per_kwh < 0
+        held = np.where(at_a_loss, np.maximum(-(net + problem.pv_w), 0.0), 0.0)
+    else:
+        held = curtailed_kw * 1000
+    held = np.maximum(held, -(net + problem.pv_w) - export_w)
+    left: Series = problem.pv_w + np.clip(held, 0.0, -problem.pv_w)
+    return left
+
+
+def _rule_reason(problem: PlanProblem, session: PlanSession) -> str:
+    hours = float(problem.hours[session.first_slot : session.last_slot].sum())
+    most_wh = session.max_w * session.efficiency * hours
+    if session.max_w <= 0:
+        return "power"
+    return "time" if most_wh < session.energy_wh - SHORT_WH else "rule"
