@@ -19,6 +19,8 @@ from smartcharging.engine.explain.explain import Explanation, explain_charge
 from smartcharging.engine.explain.facts import Course, Ended, Facts, FreePlace, Given, Wish
 from smartcharging.engine.explain.remedies import Remedies, remedies
 from smartcharging.engine.explain.told import SENTENCES
+from smartcharging.engine.plan import answer
+from smartcharging.engine.plan import solve as planning
 from smartcharging.engine.plan.problem import PeakCharge
 from smartcharging.engine.plan.program import Program
 from smartcharging.engine.plan.solve import solve
@@ -459,22 +461,12 @@ def test_every_reason_of_the_plan_has_a_clause():
     names = set(program.import_names[0])
     for rows in program.constraints:
         names |= set() if rows.equal else set(rows.label or (rows.name,))
-    plain = {
-        node.value for node in ast.walk(ast.parse(inspect.getsource(_module("plan.answer").causes))) if _is_word(node)
-    }
-    plain |= {
-        node.value
-        for node in ast.walk(ast.parse(inspect.getsource(_module("plan.solve")._rule_reason)))
-        if _is_word(node)
-    }
+    said = (inspect.getsource(answer.causes), inspect.getsource(planning._rule_reason))
+    plain = {node.value for source in said for node in ast.walk(ast.parse(source)) if _is_word(node)}
 
     assert {"import_limit", "group", "surplus", "month_peak", "access_power", "limit:grid:L1", "limit:grid"} <= names
     assert {"time", "power", "value", "rule"} <= plain
     assert {n for n in names | plain if cause_of(n).code not in CLAUSES} == set()
-
-
-def _module(name: str):
-    return __import__(f"smartcharging.engine.{name}", fromlist=[name])
 
 
 def _is_word(node: ast.AST) -> bool:
