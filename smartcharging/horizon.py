@@ -222,6 +222,7 @@ def one_battery(batteries: tuple[BatteryState, ...]) -> BatteryState | None:
         max_soc=mean(b.max_soc for b in known),
         efficiency=mean(b.efficiency for b in known),
         wear_eur_per_kwh=max(b.wear_eur_per_kwh for b in known),
+        phases=known[0].phases if len({b.phases for b in known}) == 1 else (True, True, True),
     )
 
 

@@ -318,6 +318,25 @@ def test_a_battery_never_burns_energy_by_charging_and_discharging_at_once():
     assert verdict.objective_eur <= -0.5 * 8 + 1e-6
 
 
+def test_a_battery_burns_nothing_beforehand_to_have_room_for_energy_that_is_paid_for():
+    """Where it costs nothing to burn, it would charge and discharge at once, hours before the price is negative."""
+    problem = day(
+        slots=8,
+        battery=battery(soc=1.0, power_kw=4, efficiency=0.9, min_soc=0.1),
+        price=[0, 0.5, 0, 0, 0, 0, -0.25, -0.25],
+        export=0,
+        peak_eur_per_kw=6.0,
+        month_peak_w=3000.0,
+        export_limit_w=np.full(8, 3000.0),
+    )
+
+    plan = solve(replace(problem, slot_s=900))
+
+    assert plan.status == "optimal", plan.notes
+    assert plan.grid_w.min() >= -3000 - 1
+    assert plan.cost_eur == pytest.approx(-0.25 * 2 * 3 / 4)
+
+
 def test_export_that_pays_more_than_import_does_not_make_a_money_machine():
     plan = solve(day(car(energy_kwh=10), price=0.1, export=0.5, pv_kw=[0, 6, 0, 0]))
 
@@ -373,6 +392,36 @@ def test_a_battery_behind_a_row_leaves_room_in_it_or_makes_room():
 
     assert plan.shortfall_wh["1"] == 0  # 6.9 kW through the fuse, the rest from the battery behind it
     assert judge(world, plan).worst_w < 1
+
+
+def test_a_battery_on_one_phase_loads_and_relieves_that_phase_alone():
+    """16 A a phase is 3.68 kW: a battery on L1 makes room there, and takes it there."""
+    store = {"phases": ON_L1, "power_kw": 3}
+    on_l1, on_l2 = (car(str(n), 40, 7.36, phases=p) for n, p in ((1, ON_L1), (2, ON_L2)))
+
+    helped = solve(day(on_l1, on_l2, grid=one_circuit(16), battery=battery(soc=1.0, capacity_kwh=12, **store)))
+    cheap_now = solve(day(on_l1, grid=one_circuit(16), battery=battery(soc=0.0, **store), price=[-1, 1, 1, 1]))
+
+    assert helped.session_w["1"].tolist() == pytest.approx([6680] * 4, abs=1)
+    assert helped.session_w["2"].tolist() == pytest.approx([3680] * 4, abs=1)
+    assert (cheap_now.session_w["1"] + cheap_now.battery_w).max() <= 3680 + 1
+
+
+def test_a_battery_on_one_phase_sends_no_more_back_than_the_fuse_there():
+    eager = {"price": [1.0, 0.1, 0.1, 0.1], "export": [0.9, 0.01, 0.01, 0.01]}
+    store = battery(soc=1.0, power_kw=9, phases=ON_L1)
+
+    for grid in (one_circuit(10), two_rows(row_a=10)):
+        plan = solve(day(grid=grid, battery=replace(store, node=len(grid) // 2), building_kw=3, **eager))
+        assert plan.battery_w[0] == pytest.approx(-2300 - (1000 if len(grid) == 1 else 0), abs=1)
+
+
+def test_a_phase_that_the_building_has_filled_takes_nothing_from_the_others():
+    grid = Grid((Circuit("grid", None, (10.0, 0.0, 0.0)),))
+
+    plan = solve(day(car("1", 20, 7.36, phases=ON_L1), grid=grid, building_kw=0.006))
+
+    assert plan.session_w["1"].max() == pytest.approx(2298, abs=1)
 
 
 def test_two_evses_of_one_station_share_its_inlet():

@@ -14,7 +14,7 @@ from smartcharging.engine.plan.judge import judge
 from smartcharging.engine.plan.problem import PlanProblem
 from smartcharging.engine.plan.solve import solve
 from smartcharging.engine.snapshot import Mode
-from tests.smartcharging.planning_worlds import ON_L1, car, day, two_rows
+from tests.smartcharging.planning_worlds import ON_L1, car, day, one_circuit, two_rows
 from tests.smartcharging.test_plan_properties import problems, quick
 
 LENDS = {"discharge_w": 10_000.0, "lends_wh": 10_000.0}
@@ -58,6 +58,21 @@ def test_what_flows_back_is_carried_by_the_fuse_above():
     )
 
     assert plan.session_w["1"].min() == pytest.approx(-16 * 230)
+
+
+def test_what_flows_back_through_the_connection_is_carried_by_each_of_its_fuses():
+    plan = solve(
+        day(
+            car(energy_kwh=0, phases=ON_L1, **LENDS),
+            grid=one_circuit(16),
+            building_kw=3,
+            price=DEAR_EVENING,
+            export=DEAR_EVENING,
+        )
+    )
+
+    assert plan.status == "optimal"
+    assert plan.session_w["1"].min() == pytest.approx(-16 * 230 - 1000, abs=1)
 
 
 def test_a_neighbour_below_the_same_fuse_is_served_by_what_a_car_gives():

@@ -83,6 +83,7 @@ def problems(draw: st.DrawFn, modes: tuple[Mode, ...] = tuple(Mode), prices: tup
             max_discharge_w=4000.0,
             efficiency=draw(st.sampled_from([1.0, 0.9])),
             wear_eur_per_kwh=draw(st.sampled_from([0.0, 0.02])),
+            phases=draw(st.sampled_from([ALL, ALL, ON_L1, (True, False, True)])),
         )
     month_ends = draw(st.sampled_from([None, 3, SLOTS]))
     optional = draw(st.sampled_from([None, np.full(SLOTS, 6000.0), np.linspace(0, 12_000, SLOTS)]))

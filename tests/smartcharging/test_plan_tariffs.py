@@ -67,6 +67,24 @@ def test_the_cheaper_of_both_ways_is_taken_and_the_gap_knows_both():
     assert capped.gap == pytest.approx(0, abs=1e-6)
 
 
+def test_the_maximum_tariff_makes_nothing_worth_storing_that_was_not():
+    """Each kWh bears it, also the one that is stored: a negative price that it outweighs is no reason to buy."""
+    tariff = MaximumTariff(0.3, 20_000.0)
+
+    plan = solve(
+        day(
+            battery=battery(soc=0.0, power_kw=5),
+            price=[0.0, 0.0, 0.0, -0.25],
+            peak_eur_per_kw=4.0,
+            month_peak_w=5000.0,
+            maximum_tariff=tariff,
+        )
+    )
+
+    assert plan.objective_eur == pytest.approx(0.0, abs=1e-6)
+    assert plan.battery_w.tolist() == pytest.approx([0.0] * 4, abs=1)
+
+
 def test_far_slots_are_longer_but_every_departure_keeps_its_border():
     problem = replace(
         day(car(first=0, last=150), car("2", first=101, last=171), slots=192), slot_s=900, building_w=np.zeros(192)

@@ -17,7 +17,7 @@ import numpy as np
 from smartcharging.engine.explain.causes import cause_of
 from smartcharging.engine.grid import balanced_kw_per_a, power_weight
 from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
-from smartcharging.engine.plan.rooms import L1, L3, WATTS, Rooms, phase_weights, weights
+from smartcharging.engine.plan.rooms import L1, L3, WATTS, Rooms, battery_weight, phase_weights, weights
 from smartcharging.engine.plan.rule import with_known_numbers
 from smartcharging.engine.snapshot import Mode
 
@@ -91,7 +91,7 @@ class _Left:
                 carried[n] += weight[:, None] * result.load_w[load.key] / 1000
         if problem.battery is not None:
             for n in problem.grid.path(problem.battery.node):
-                carried[n] += result.battery_w / 1000
+                carried[n] += battery_weight(problem)[:, None] * result.battery_w / 1000
         self.room = Rooms.of(problem).room - carried
         self.station: dict[int, Series] = {}  # what the cars of each station take together
         self.arrivals: dict[str, list[int]] = {}  # the first slots of each EVSE's cars

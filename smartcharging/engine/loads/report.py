@@ -131,7 +131,7 @@ def _left_kw(loads: LoadColumns, plan: PlanResult) -> Series:
     for load, weight in zip(problem.loads, loads.weight, strict=True):
         taken[load.node] += weight[:, None] * plan.load_w[load.key] / 1000
     if problem.battery is not None:
-        taken[problem.battery.node] += plan.battery_w / 1000
+        taken[problem.battery.node] += rooms.battery_weight(problem)[:, None] * plan.battery_w / 1000
     for n in range(len(problem.grid) - 1, 0, -1):
         parent = problem.grid.circuits[n].parent
         assert parent is not None

@@ -24,6 +24,7 @@ from smartcharging.engine.plan.solver import NoSolution, Solution, minimise, min
 from smartcharging.engine.plan.warm import minimise_lazily
 
 NOISE_KW = 1e-6
+EITHER_OR_ROUNDS = 4
 EITHER_OR_GAP = 1e-4
 WHOLE = 1e-6
 WHOLE_GAP = 1e-3  # a tenth of a percent of the day: finer, the search for heaters that go on and off takes minutes
@@ -153,18 +154,24 @@ def one_way(
     """The columns with a battery (and cars that give) doing one thing at a time, what they cost, and a bound below
     this `linear`.
 
-    Only negative prices can make it pay to burn energy; then those slots get a yes-or-no.
+    Only negative prices can make it pay to burn energy; then those slots get a yes-or-no. It may then be burnt in
+    others, to have room for what is bought there: they get one too, and in the end all.
     """
     values, bound = solution.values, solution.bound
     pairs, both = _ways(program, values)
     if not both.any():
         return values, solution.objective, bound
-    burns = program.problem.import_eur_per_kwh < 0
+    burns = program.problem.bought_eur_per_kwh < 0
     slot = np.concatenate((program.t if program.problem.battery else program.t[:0], program.slot[program.giving]))
-    pairs = pairs[both | burns[slot]]
+    decided = both | burns[slot]
     try:
-        values, better = minimise_either_or(linear, pairs, time_limit_s, EITHER_OR_GAP)
-        bound = max(bound, better)
+        for left in range(EITHER_OR_ROUNDS, 0, -1):
+            values, better = minimise_either_or(linear, pairs[decided], time_limit_s / EITHER_OR_ROUNDS, EITHER_OR_GAP)
+            bound = max(bound, better)
+            _, both = _ways(program, values)
+            if not (both & ~decided).any():
+                break
+            decided = decided | both | (left == 2)
     except NoSolution:
         pass  # the net of both is still a plan, only not proven best
     if program.problem.battery is not None:

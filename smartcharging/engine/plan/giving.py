@@ -61,9 +61,13 @@ def car_store(program: Program) -> Rows | None:
 
 
 def flow_back(program: Program) -> Rows | None:
-    """What cars and battery give together is carried by the fuses above them, less what is used there."""
+    """What cars and battery give together is carried by the fuses above them, less what is used there.
+
+    A battery by itself is bounded in the circuits above it (`Program._discharge_room`), and what leaves the connection
+    in all (column y); here it is its phases there.
+    """
     cells = program.giving
-    if not cells.size:
+    if not cells.size and not program.back_slots.size:
         return None
     problem = program.problem
     least = rooms.least_kw(problem)
@@ -71,14 +75,15 @@ def flow_back(program: Program) -> Rows | None:
     rhs, slots, count = [], [], 0
     for n, circuit in enumerate(problem.grid.circuits):
         below = np.isin(program.node[program.session[cells]], _below(program, n))
-        if not below.any() or n == 0:
-            continue  # what leaves the connection is column y
-        export = np.inf if circuit.export_limit_w is None else circuit.export_limit_w / 1000
-        for kind in range(rooms.KINDS):
+        if not (program.back_slots.size if n == 0 else below.any()):
+            continue
+        export = np.inf if circuit.export_limit_w is None or n == 0 else circuit.export_limit_w / 1000
+        used = program.background if n == 0 else least[n]
+        for kind in range(rooms.L1 if n == 0 else rooms.WATTS, rooms.KINDS):
             weight = program.weight[program.session[cells], kind]
             mine = np.flatnonzero(below & (weight > 0))
             limit = np.minimum(program.rooms.limit[n, kind], export)
-            inside = np.unique(program.slot[cells[mine]])
+            inside = program.back_slots if n == 0 else np.unique(program.slot[cells[mine]])
             inside = inside[np.isfinite(limit[inside])]
             if not inside.size:
                 continue
@@ -90,10 +95,11 @@ def flow_back(program: Program) -> Rows | None:
             taking = taking[row_of[program.slot[taking]] >= 0]
             heavy = program.weight[program.session[taking], kind]
             parts.append((row_of[program.slot[taking]], program.at("p", taking), -heavy))
-            if problem.battery is not None and program.on_battery_path[n]:
-                parts.append((row_of[inside], program.at("d", inside), 1.0))
-                parts.append((row_of[inside], program.at("c", inside), -1.0))
-            rhs.append(np.maximum(limit + least[n], 0.0)[inside])
+            stored = float(program.battery_weight[kind])
+            if problem.battery is not None and program.on_battery_path[n] and stored > 0:
+                parts.append((row_of[inside], program.at("d", inside), stored))
+                parts.append((row_of[inside], program.at("c", inside), -stored))
+            rhs.append(np.maximum(limit + used, 0.0)[inside])
             slots.append(inside)
             count += inside.shape[0]
     if not count:
@@ -121,11 +127,11 @@ def last_cells(program: Program) -> tuple[Integers, Integers]:
 
 
 def relief_kw(program: Program) -> Series:
-    """By circuit, what cars below it may give at most."""
-    relief = np.zeros(len(program.problem.grid))
+    """What cars below each circuit may give at most: axes circuit, kind."""
+    relief = np.zeros((len(program.problem.grid), rooms.KINDS))
     for i in np.unique(program.session[program.giving]):
         s = program.problem.sessions[i]
-        relief[list(program.problem.grid.path(s.node))] += s.discharge_w / 1000
+        relief[list(program.problem.grid.path(s.node))] += s.discharge_w / 1000 * program.weight[i]
     return relief
 
 

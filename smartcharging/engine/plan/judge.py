@@ -94,8 +94,8 @@ def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
     over = _check_connection(problem, grid, worst)
     bought, sold = np.maximum(grid, 0) / 1000 * h, np.maximum(-grid, 0) / 1000 * h
     peak_eur = _peaks_eur(problem, grid, bought)
-    cost = float(problem.import_eur_per_kwh @ bought - problem.export_eur_per_kwh @ sold) + peak_eur
-    planned = float(problem.import_eur_per_kwh @ bought - worth.export_prices(problem) @ sold) + peak_eur
+    cost = float(problem.bought_eur_per_kwh @ bought - problem.export_eur_per_kwh @ sold) + peak_eur
+    planned = float(problem.bought_eur_per_kwh @ bought - worth.export_prices(problem) @ sold) + peak_eur
     objective = planned + _soft(problem, plan, cars, h) + float(over @ h) / 1000 * worth.overload_value(problem)
     return Verdict(cost, objective, worst.w, worst.name)
 
@@ -212,8 +212,9 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
             if load.phases[f]:
                 phase_w[load.node, f] += plan.load_w[load.key] * per_line[sum(load.phases)]
     if problem.battery is not None:
+        phases = np.array(problem.battery.phases if any(problem.battery.phases) else (True, True, True))
         whole_w[problem.battery.node] += plan.battery_w
-        phase_w[problem.battery.node] += plan.battery_w * third
+        phase_w[problem.battery.node] += phases[:, None] * plan.battery_w * per_line[phases.sum()]
     for n in range(len(circuits) - 1, 0, -1):
         carried[circuits[n].parent] += carried[n]
     before = _background(problem, problem.pv_w)
@@ -227,10 +228,10 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
     whole = whole_w + after
     worst.see_rows(lambda n: f"limit:{circuits[n].name}", whole - np.maximum(watts, before))
     below = np.flatnonzero((phase_w < 0).any(axis=(1, 2)))
-    below = below[below > 0]  # what flows back is carried by the same fuses; the connection has a limit of its own
     each = phase_w[below] + after[below, None] * third
     excess = (-each - np.maximum(fuse_w[below], -before[below, None] * third)).max(axis=1, initial=0.0)
     worst.see_rows(lambda k: f"a phase of limit:{circuits[below[k]].name}, backwards", excess)
+    below = below[below > 0]  # what all phases of the connection give back has a check of its own
     export = np.array([np.inf if c.export_limit_w is None else c.export_limit_w for c in circuits])[below, None]
     worst.see_rows(lambda k: f"export of {circuits[below[k]].name}", -whole[below] - np.maximum(export, -before[below]))
 
@@ -276,9 +277,13 @@ def _check_connection(problem: PlanProblem, grid: Series, worst: _Worst) -> Seri
     three = NOMINAL_V / _of_one_line(3, problem)  # of an amp on each line
     export = np.minimum(export, max(0.0, min(root.limit_a) - root.margin_a) * three)
     worst.see("export_limit", -grid - np.maximum(export, -problem.building_w))
-    fuses = sum(max(0.0, a - root.margin_a) for a in root.limit_a) * three / 3
-    least = min(max(0.0, a - root.margin_a) for a in root.limit_a) * three
-    balanced = all(all(s.phases) for s in (*problem.sessions, *problem.loads))
+    each = np.array([max(0.0, a - root.margin_a) for a in root.limit_a])[:, None] * three / 3
+    spare = each - alone / 3
+    # A phase that the building alone has filled takes nothing from the others, as long as there are others.
+    fuses = alone + np.maximum(spare, np.minimum(spare.max(axis=0), 0.0)).sum(axis=0)
+    least = 3 * float(each.min())
+    batteries = () if problem.battery is None else (problem.battery,)
+    balanced = all(all(s.phases) for s in (*problem.sessions, *problem.loads, *batteries))
     counted = np.minimum(contract, least if balanced else fuses)
     over: Series = np.maximum(np.minimum(grid, np.maximum(counted, alone)) - counted, 0)
     return over

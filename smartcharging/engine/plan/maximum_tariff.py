@@ -2,7 +2,8 @@
 
 Pure. Where a month imports little, its peak costs no more than so much per kWh (Flanders: maximumtarief). The least of
 two costs is no linear program, but each of the two is: one in which the peak costs what it costs, and one in which it
-is free and every kWh of the month bears the maximum tariff instead. What goals are worth is the same in both.
+is free and every kWh of the month bears the maximum tariff instead. What goals, a surplus and a full battery are worth
+is the same in both.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ def branches(problem: PlanProblem) -> tuple[tuple[PlanProblem, float], ...]:
     by_energy = replace(
         by_peak,
         peak_eur_per_kw=0.0,
-        import_eur_per_kwh=problem.import_eur_per_kwh + cap.eur_per_kwh * this_month,
-        export_eur_per_kwh=worth.export_prices(problem),  # held to the import price as it is, not with the tariff
+        levy_eur_per_kwh=np.where(this_month, cap.eur_per_kwh, 0.0),
     )
     return (by_peak, paid - least), (by_energy, most - least)

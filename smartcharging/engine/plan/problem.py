@@ -97,6 +97,7 @@ class PlanProblem:
     month_ends: int | None = None  # the slot from which on it is another month, with a peak of its own in `charges`
     charges: tuple[PeakCharge, ...] = ()  # besides the month's: the next month's, excess over the access power
     maximum_tariff: MaximumTariff | None = None
+    levy_eur_per_kwh: Series | None = None  # what a kWh that is imported bears besides; nothing is valued by it
     import_limit_w: Series | None = None  # grid operator, contract; None = only the tree
     export_limit_w: Series | None = None
     node_background_w: Mapping[int, Series] = field(default_factory=dict)  # load below a node, not of cars
@@ -120,6 +121,15 @@ class PlanProblem:
         if self.slot_hours is not None:
             return self.slot_hours
         return np.full(self.slots, self.slot_s / 3600)
+
+    @property
+    def bought_eur_per_kwh(self) -> Series:
+        """What an imported kWh costs in all."""
+        return (
+            self.import_eur_per_kwh
+            if self.levy_eur_per_kwh is None
+            else self.import_eur_per_kwh + self.levy_eur_per_kwh
+        )
 
     @property
     def month_charge(self) -> PeakCharge:

@@ -107,6 +107,7 @@ class Program:
             self.on_battery_path[list(self.problem.grid.path(battery.node))] = True
         charge = battery.max_charge_w / 1000 if battery else 0.0
         discharge = battery.max_discharge_w / 1000 if battery else 0.0
+        self.battery_weight = rooms.battery_weight(self.problem)
 
         self.uneven = self._above_uneven()
         could = self._cars_could_kw(KINDS if self.uneven.any() else 1)
@@ -117,11 +118,13 @@ class Program:
         self.room = self.rooms.room.copy()
         self.room[:, WATTS] = np.where(self.uneven[:, None], self.room[:, WATTS], self.room.min(axis=1))
         # Whatever phases they load, cars together have at most the watts, and the mean of the phases.
-        self.sum_room = np.minimum(self.room[:, WATTS], self.room[:, L1:].mean(axis=1))
+        self.sum_room = np.minimum(self.room[:, WATTS], _mean_of_phases(self.room[:, L1:]))
         self.needed = np.zeros((nodes, KINDS, self.slots), dtype=bool)
         self.sum_needed = np.zeros((nodes, self.slots), dtype=bool)
-        more = np.where(self.on_battery_path, charge, 0.0)[:, None, None]
-        relief = (np.where(self.on_battery_path, discharge, 0.0) + giving.relief_kw(self))[:, None, None]
+        more = np.multiply.outer(self.on_battery_path * charge, self.battery_weight)
+        relief = np.multiply.outer(self.on_battery_path * discharge, self.battery_weight) + giving.relief_kw(self)
+        relief[:, WATTS] = np.maximum(relief[:, WATTS], relief[:, L1:].mean(axis=1))  # of both sums
+        more, relief = more[:, : could.shape[1], None], relief[:, : could.shape[1], None]
         for level in self.upward:
             below = level.nodes
             could[below] = self._let_through(below, could[below], more[below], relief[below])
@@ -132,14 +135,26 @@ class Program:
         self.passes_kw = could[:, WATTS]  # what each circuit lets through at most
         self.could_kw = np.minimum(self.reach_kw, cars)
         # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
-        self.import_room_kw = self.background + np.minimum(self.room[0, WATTS], self.room[0, L1:].mean(axis=0))
+        self.import_room_kw = self.background + np.minimum(self.room[0, WATTS], _mean_of_phases(self.room[:1, L1:])[0])
         self.needed[0, WATTS] = False
+        self.back_slots = self._back_slots(discharge)
+
+    def _back_slots(self, discharge_kw: float) -> Integers:
+        """Slots in which battery and cars may feed a phase of the connection backwards beyond its fuse. Where all are
+        balanced there is none: what leaves the connection (column y) has the limit of its weakest phase."""
+        gives = discharge_kw * self.battery_weight[L1:] + giving.relief_kw(self)[0, L1:]
+        if not self.uneven[0] or not gives.any():
+            return np.zeros(0, dtype=np.int64)
+        beyond = gives[:, None] > self.rooms.limit[0, L1:] + self.background
+        return np.flatnonzero((beyond & (gives > 0)[:, None]).any(axis=0))
 
     def _above_uneven(self) -> NDArray[np.bool_]:
-        """The circuits that carry a car or a load which does not take the same of all phases."""
+        """The circuits that carry a car, a load or a battery which does not take the same of all phases."""
         found = np.zeros(len(self.problem.grid), dtype=bool)
         found[self.node[(self.weight != 1).any(axis=1)]] = True
         found[self.loads.node[(self.loads.weight != 1).any(axis=1)]] = True
+        if self.problem.battery is not None:
+            found[self.problem.battery.node] |= bool((self.battery_weight != 1).any())
         for level in self.upward:
             found[level.parents[found[level.nodes]]] = True
         return found
@@ -280,7 +295,7 @@ class Program:
             cost[self.part("c")] = cost[self.part("d")] = wear * h
             cost[self.part("e")][-1] = -worth.stored_value(problem)
         cost[self.part("w")] = TINY_EUR_PER_KWH * h[self.curtail_slots]
-        cost[self.part("x")] = problem.import_eur_per_kwh * h
+        cost[self.part("x")] = problem.bought_eur_per_kwh * h
         cost[self.part("y")] = -worth.export_prices(problem) * h
         cost[self.part("P")] = [charge.eur_per_kw for charge, _ in self.peaks]
         cost[self.part("o")] = worth.overload_value(problem) * h[self.over_slots]
@@ -357,10 +372,12 @@ class Program:
             if n == 0:
                 break  # the connection's own export is column y
             export = self.problem.grid.circuits[n].export_limit_w
-            back = self.rooms.limit[n].min(axis=0)
+            back = self.rooms.limit[n].copy()
             if export is not None:
-                back = np.minimum(back, export / 1000)
-            room = np.minimum(room, np.maximum(back + least[n], 0))
+                back[WATTS] = np.minimum(back[WATTS], export / 1000)
+            loads = self.battery_weight > 0
+            each = np.maximum(back + least[n], 0)[loads] / self.battery_weight[loads, None]
+            room = np.minimum(room, each.min(axis=0))
         return room
 
     # What must hold
@@ -487,6 +504,14 @@ def peak_charge(program: Program, number: int) -> Rows:
     return Rows(charge.name, row, column, value, np.full(slots.shape[0], charge.free_w / 1000), slots, soft=True)
 
 
+def _mean_of_phases(room: Series) -> Series:
+    """The mean of three phases (axis 1). One that the building alone has filled helps nobody and takes from nobody;
+    where it has filled all, what is above them counts."""
+    floor = np.minimum(room.max(axis=1, keepdims=True), 0.0)
+    mean: Series = np.maximum(room, floor).mean(axis=1)
+    return mean
+
+
 def circuit_limits(program: Program) -> Rows | None:
     """No circuit carries more than its watts and its amps on any phase: rows only where they can bind."""
     needed = program.needed
@@ -512,7 +537,9 @@ def circuit_limits(program: Program) -> Rows | None:
     relieved = program.on_battery_path[node]
     if program.problem.battery is not None and relieved.any():
         rows = np.flatnonzero(relieved)
-        parts += [(rows, program.at("c", slot[rows]), 1.0), (rows, program.at("d", slot[rows]), -1.0)]
+        rows = rows[program.battery_weight[kind[rows]] > 0]
+        weight = program.battery_weight[kind[rows]]
+        parts += [(rows, program.at("c", slot[rows]), weight), (rows, program.at("d", slot[rows]), -weight)]
     # A row that the building alone overloads: cars, loads and battery may not add to it.
     rhs = np.maximum(rhs, 0.0)
     row, column, value = stack(*parts)

@@ -109,6 +109,15 @@ def weights(problem: PlanProblem) -> Series:
     return phase_weights([s.phases for s in problem.sessions], problem.grid.supply)
 
 
+def battery_weight(problem: PlanProblem) -> Series:
+    """How much of each kind one kW of the battery takes, or gives back."""
+    battery = problem.battery
+    if battery is None or not any(battery.phases):
+        return np.ones(KINDS)
+    weight: Series = phase_weights([battery.phases], problem.grid.supply)[0]
+    return weight
+
+
 def phase_weights(phases: Sequence[tuple[bool, bool, bool]], supply: Supply) -> Series:
     """How much of each kind one kW takes that is spread evenly over these phases: axes consumer, kind.
 

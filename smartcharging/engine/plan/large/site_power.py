@@ -168,7 +168,7 @@ class SitePower:
         curtailed[site.curtail_slots] = values[site.part("w")]
         net = site.background + served.site_kw + self.besides_cars(values) - curtailed
         export_kw = linear.upper[site.part("y")]
-        wasted = np.where(site.problem.import_eur_per_kwh > 0, np.maximum(net + curtailed, 0.0), 0.0)
+        wasted = np.where(site.problem.bought_eur_per_kwh > 0, np.maximum(net + curtailed, 0.0), 0.0)
         curtailed = np.clip(curtailed - wasted, 0.0, None)
         curtailed = np.minimum(np.maximum(curtailed, -net - export_kw), site.curtailable_kw)
         net = net + curtailed
