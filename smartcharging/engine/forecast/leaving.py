@@ -2,7 +2,7 @@
 
 Pure. What counts is by how much of the stay that was named a stay was shorter: half an hour off an hour is as common as
 two off four. At workplaces 28 % leave more than half an hour early (ACN-Data, Lee, Li and Low 2019); that stands in as
-long as a site is not known. A driver leans on what is usual at the site, the less the more is known of him.
+long as a site is not known, and fades as stays are seen. A driver leans on what is usual at the site, the less the more is known of him.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from smartcharging.engine.plan.problem import Series
 
 OFTEN, HOW_EARLY = 0.28, 0.5  # of a place that nobody knows: so often, by up to so much of the stay
-UNKNOWN_COUNTS_AS = 10  # stays: so many unknown ones stand beside those of a site
+UNKNOWN_COUNTS_AS = 10  # stays: so many unknown ones stand beside the first of a site …
+SEEN_FOR_ONE = 10  # … and one less for every so many that were seen
 SITE_COUNTS_AS = 5  # … and so many of the site's beside those of a driver
 
 
@@ -54,9 +55,10 @@ class Punctuality:
         count = self.early.shape[0]
         seen = count - np.searchsorted(self.early, than, side="right")
         if self.usual is None:
-            leans, on = UNKNOWN_COUNTS_AS, OFTEN * np.clip(1.0 - than / HOW_EARLY, 0.0, 1.0)
+            leans = max(UNKNOWN_COUNTS_AS - count / SEEN_FOR_ONE, 0.0)
+            on = OFTEN * np.clip(1.0 - than / HOW_EARLY, 0.0, 1.0)
         else:
-            leans, on = SITE_COUNTS_AS, self.usual.earlier(than)
+            leans, on = float(SITE_COUNTS_AS), self.usual.earlier(than)
         chance: Series = (seen + leans * on) / (count + leans)
         return chance
 
