@@ -2,7 +2,8 @@
 
 Pure. What counts is by how much of the stay that was named a stay was shorter: half an hour off an hour is as common as
 two off four. At workplaces 28 % leave more than half an hour early (ACN-Data, Lee, Li and Low 2019); that stands in as
-long as a site is not known, and fades as stays are seen. A driver leans on what is usual at the site, the less the more is known of him.
+long as a site is not known, and fades as stays are seen. A driver leans on what is usual at the site, the less the more
+is known of him.
 """
 
 from __future__ import annotations
