@@ -16,8 +16,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from smartcharging.engine.plan import rooms
+from smartcharging.engine.plan.constraints import TOLERANCE_KW
 from smartcharging.engine.plan.problem import Series
-from smartcharging.engine.plan.program import TOLERANCE_KW, Program
+from smartcharging.engine.plan.program import Program
 from smartcharging.engine.plan.rooms import Integers
 from smartcharging.engine.plan.upward import Upward
 
