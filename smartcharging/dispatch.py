@@ -20,9 +20,10 @@ from meters.models import Device
 from smartcharging import remember, steering
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.snapshot import Allocation, Share
-from smartcharging.gather import Place, View
+from smartcharging.gather import View
 from smartcharging.models import AllocationRecord, GridCommand
 from smartcharging.narrowings import in_force
+from smartcharging.places import Place
 from smartcharging.remember import EvseMemory
 
 BATTERY_LEASE_S = 60

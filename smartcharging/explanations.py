@@ -27,8 +27,8 @@ from smartcharging.engine.explain.remedies import Remedies
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.plan.problem import Series
 from smartcharging.engine.snapshot import Mode
-from smartcharging.gather import amps_of
 from smartcharging.models import ChargingGoal, Plan, Tariff
+from smartcharging.places import amps_of
 from smartcharging.remember import phase_currents
 
 PICTURE_MAX_AGE_S = 60

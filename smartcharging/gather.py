@@ -8,16 +8,13 @@ old: a stale measurement is absent, never zero. What it returns is frozen; the e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import Q
 
 from csms import bus, learning
-from csms.metering import DC_EFFICIENCY
-from csms.models import EVSE, ChargingStation, Transaction, WantedLimit
-from csms.reported_models import ChargingNeeds
+from csms.models import EVSE, ChargingStation, Transaction
 from meters import live
 from meters.devices import maps
 from meters.measurement import Measurement, Quality
@@ -25,62 +22,24 @@ from meters.models import Device, Site
 from meters.supply import lines_only
 from smartcharging import narrowings, peaks, remember
 from smartcharging.engine import grid as engine
-from smartcharging.engine.grid import NOMINAL_V, Grid, Phases, Supply, loaded, power_weight, spread_a
-from smartcharging.engine.live.phase_steps import phases_shown
-from smartcharging.engine.rules import DEFAULT as RULES
-from smartcharging.engine.snapshot import BatteryState, Mode, NodeReading, Session, Snapshot
-from smartcharging.engine.vehicle import minimum_a, phases_to_count_on
-from smartcharging.models import ChargingGoal, Circuit, GridCommand, Plan, Price, Tariff, Vehicle
+from smartcharging.engine.grid import Grid, Phases, Supply, loaded, spread_a
+from smartcharging.engine.snapshot import BatteryState, NodeReading, Snapshot
+from smartcharging.models import Circuit, GridCommand, Plan, Price, Tariff, Vehicle
 from smartcharging.phase_learning import learn_steps
+from smartcharging.places import (
+    Place,
+    place_of,
+    session_of,
+    wired,
+)
+from smartcharging.planned import planned_now
 from smartcharging.remember import EvseMemory, phase_currents
 
-ASKS_NOTHING_S = 60  # how long a car must have stopped by itself before it counts as full
-ALL_PHASES = (True, True, True)
-_S = EVSE.Status
 _PHASE_INDEX = {"L1": 0, "L2": 1, "L3": 2}
 
 
 class SiteNotReady(Exception):
     """The site cannot be controlled yet: it has no grid connection, or its circuits form no tree."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One EVSE and everything that belongs to it at this moment."""
-
-    evse: EVSE
-    node: int
-    transaction: Transaction | None
-    goal: ChargingGoal | None
-    vehicle: Vehicle | None
-    limit: WantedLimit | None
-    measured: Measurement | None  # fresh, else None
-    connected: bool
-    memory: EvseMemory
-    capabilities: Mapping[str, Any] = field(default_factory=dict)
-    supply: Supply = Supply.TN
-
-    @property
-    def isolated(self) -> bool:
-        """It was seen not to follow, whatever it was told: it counts with its maximum."""
-        return self.limit is not None and self.limit.isolated_at is not None
-
-    @property
-    def station(self) -> ChargingStation:
-        return self.evse.station
-
-    @property
-    def needs(self) -> ChargingNeeds | None:
-        """What the car itself said (ISO 15118). Its phases are not believed: it would be given more for fewer."""
-        return getattr(self.transaction, "needs", None)
-
-    @property
-    def key(self) -> str:
-        return str(self.evse.pk)
-
-    @property
-    def dc(self) -> bool:
-        return self.station.current == ChargingStation.Current.DC
 
 
 @dataclass(frozen=True)
@@ -132,7 +91,7 @@ def look(site: Site, now: datetime) -> View:
     plan = Plan.objects.filter(site=site, starts_at__lte=now, valid_until__gt=now).order_by("-made_at").first()
     fresh = _fresh_devices(devices, measured, now, grid.supply)
     places = tuple(
-        _place(
+        place_of(
             evse,
             # An EVSE that hangs on no circuit is counted at the grid connection: none may stand outside the tree.
             node=node_of.get(evse.feed.circuit_id, 0) if hasattr(evse, "feed") else 0,
@@ -158,7 +117,7 @@ def look(site: Site, now: datetime) -> View:
         snapshot=Snapshot(
             now=now,
             grid=grid,
-            sessions=tuple(_session(p, plan, now) for p in places),
+            sessions=tuple(session_of(p, plan, now) for p in places),
             readings=readings,
             batteries=_batteries(devices, node_of_device, fresh, plan, now, grid.supply),
             narrowings=(
@@ -270,12 +229,6 @@ def _meter_currents(device: Device, measurement: Measurement) -> Phases | None:
     return (float(a or 0.0), float(b or 0.0), float(c or 0.0))
 
 
-def _still_counts(evse: EVSE, measured: Measurement) -> bool:
-    """What a car drew before it left says nothing of the free place: its contactor is open."""
-    left = evse.status == _S.AVAILABLE and evse.status_at is not None and measured.at <= evse.status_at
-    return not left
-
-
 def _background(devices: Iterable[Device], circuits: Iterable[Circuit]) -> list[Device]:
     """Loads that are measured by themselves: switched ones, and those behind a meter that is no circuit's."""
     meters = {c.meter_id for c in circuits}
@@ -358,263 +311,6 @@ def _open_transactions(site: Site) -> dict[int, Transaction]:
 def _vehicles(transactions: Iterable[Transaction]) -> dict[int, Vehicle]:
     tokens = {t.id_token_id for t in transactions if t.id_token_id is not None}
     return {v.id_token_id: v for v in Vehicle.objects.filter(id_token__in=tokens) if v.id_token_id is not None}
-
-
-def _place(
-    evse: EVSE,
-    *,
-    node: int,
-    transaction: Transaction | None,
-    vehicles: Mapping[int, Vehicle],
-    measured: Measurement | None,
-    connected: bool,
-    memory: EvseMemory,
-    capabilities: Mapping[str, Any],
-    now: datetime,
-    supply: Supply,
-) -> Place:
-    if measured is not None and not (measured.is_fresh(now, RULES.ev_max_age_s) and _still_counts(evse, measured)):
-        measured = None
-    limit = getattr(evse, "wanted_limit", None)
-    offered = offered_a(evse.station, limit, transaction, now, supply)
-    memory = memory.with_transaction(None if transaction is None else transaction.pk)
-    accepted_at = limit.accepted_at if limit is not None else None
-    if transaction is not None and accepted_at is not None and accepted_at < transaction.started_at:
-        accepted_at = None  # said to another
-    memory = memory.with_offer(offered, accepted_at, now)
-    token = None if transaction is None else transaction.id_token_id
-    place = Place(
-        evse=evse,
-        node=node,
-        transaction=transaction,
-        goal=getattr(transaction, "goal", None),
-        vehicle=None if token is None else vehicles.get(token),
-        limit=limit,
-        measured=measured,
-        connected=connected,
-        memory=memory,
-        capabilities=capabilities,
-        supply=supply,
-    )
-    if measured is None or transaction is None:
-        return place
-    learnt = memory.with_measurement(phase_currents(measured), measured.at, wants=wants(place, now))
-    return replace(place, memory=learnt)
-
-
-def offered_a(
-    station: ChargingStation,
-    limit: WantedLimit | None,
-    transaction: Transaction | None,
-    now: datetime,
-    supply: Supply = Supply.TN,
-) -> float | None:
-    """The limit the station stands by, per phase at its AC input; None when it is not known.
-
-    A limit that was sent and not answered may have been taken: then the higher of the two counts. What was accepted
-    before the present transaction began was meant for whoever would come, or died with the transaction before it:
-    until its lease ends either it or the fail-safe holds.
-    """
-    if limit is None or limit.accepted_at is None:
-        return None
-    accepted = amps_of(limit.accepted_a, limit.accepted_w, supply)
-    if accepted is None:
-        return None
-    if transaction is not None and limit.accepted_at < transaction.started_at:
-        holds = limit.lease_until is not None and limit.lease_until > now
-        return max(accepted, station.fail_safe_a) if holds else None
-    if limit.state in (WantedLimit.State.SENT, WantedLimit.State.FAILED):
-        return max(accepted, amps_of(limit.wanted_a, limit.wanted_w, supply) or 0.0)
-    return accepted
-
-
-def amps_of(amps: float | None, watts: float | None, supply: Supply = Supply.TN) -> float | None:
-    """A limit in amps per phase; watts are those of all three phases at the nominal voltage."""
-    if amps is not None:
-        return amps
-    return None if watts is None else watts / (power_weight(3, supply) * NOMINAL_V)
-
-
-def _session(place: Place, plan: Plan | None, now: datetime) -> Session:
-    station, transaction, goal, memory = place.station, place.transaction, place.goal, place.memory
-    reachable = place.connected and not station.quiet
-    return Session(
-        key=place.key,
-        node=place.node,
-        phases=phases_of(place, now),
-        max_a=max_a(place),
-        min_a=min_a(place),
-        dc=place.dc,
-        max_w=max_w(place),
-        wants=wants(place, now),
-        reachable=reachable,
-        offered_a=memory.offered_a,
-        offered_since=memory.since,
-        offered_before_a=memory.before_a,
-        lease_until=place.limit.lease_until if place.limit is not None and memory.offered_a is not None else None,
-        fail_safe_a=falls_back_on_a(place),
-        isolated_a=station.max_a if place.isolated else None,
-        measured_a=phase_currents(place.measured),
-        measured_at=place.measured.at if place.measured is not None else None,
-        priority=priority_of(place),
-        mode=mode_of(place),
-        arrived_at=transaction.started_at if transaction is not None else None,
-        departure=goal.departure if goal is not None else None,
-        energy_needed_wh=energy_needed_wh(place),
-        planned_w=planned_w_of(place, plan, now),
-        on_since=memory.on_since,
-        off_since=memory.off_since,
-        group=station.pk,
-        group_max_a=station.station_max_a,
-    )
-
-
-def falls_back_on_a(place: Place) -> float:
-    """What the station allows an EVSE when nobody leads it any more, as far as that is proven.
-
-    A quiet station was never told a fail-safe, and one that takes none has none: it may take what it can. One that
-    does not end its limits by itself keeps the last one (Q21).
-    """
-    station, known = place.station, place.capabilities
-    if station.quiet or known.get("fail_safe") == "refused":
-        return station.max_a
-    keeps = known.get("honours_duration") is False or known.get("kind") == "Relative"
-    return max(station.fail_safe_a, place.memory.offered_a or 0.0) if keeps else station.fail_safe_a
-
-
-def wants(place: Place, now: datetime) -> bool:
-    """Is there a car that asks for energy, or that would if it were offered some?"""
-    evse, transaction = place.evse, place.transaction
-    if transaction is None or not transaction.authorized or not evse.available:
-        return False
-    if evse.status in (_S.UNAVAILABLE, _S.FAULTED, _S.FINISHING):
-        return False
-    if _S.SUSPENDED_EV not in (evse.status, evse.charging_state):
-        return True
-    offered = place.memory.offered_a
-    if offered is not None and offered < min_a(place):
-        return True  # a car that is offered nothing cannot have had enough
-    return evse.status_at is None or now - evse.status_at < timedelta(seconds=ASKS_NOTHING_S)
-
-
-def wired(wiring: Iterable[str]) -> tuple[bool, bool, bool]:
-    names = list(wiring)
-    if not names:
-        return ALL_PHASES
-    return ("L1" in names, "L2" in names, "L3" in names)
-
-
-def phases_of(place: Place, now: datetime) -> tuple[bool, bool, bool]:
-    """The grid phases the car can load: as it was seen to, else as its record says, else all it is wired to."""
-    there = loaded(wired(place.station.wiring), place.supply)
-    if place.dc:
-        return there
-    if place.vehicle is not None and place.vehicle.phases is not None and place.memory.phases.used is None:
-        return _as_recorded(place.vehicle.phases, place, there)
-    shown = phases_shown(place.memory.steps) if place.supply is Supply.TN else None
-    if shown is not None and place.memory.phases.used is None:
-        return _within(shown, there)
-    if not place.memory.phases.drawing:
-        return there  # it may come back from a pause on other phases
-    return loaded(phases_to_count_on(place.memory.phases, now, there), place.supply)
-
-
-def _as_recorded(phases: int, place: Place, there: tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:
-    """The first of the station's own. Without a neutral a single-phase car hangs between the first two, and no car
-    uses two phases there: one that would is counted on all."""
-    if place.supply is Supply.TN:
-        return wired(place.station.phases[:phases])
-    return wired(place.station.phases[:2]) if phases == 1 and len(place.station.phases) > 1 else there
-
-
-def _within(shown: tuple[bool, bool, bool], wired: tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:
-    """What was shown, unless it is not wired there at all: then all that is wired."""
-    a, b, c = (s and w for s, w in zip(shown, wired, strict=True))
-    return (a, b, c) if (a or b or c) else wired
-
-
-def max_a(place: Place) -> float:
-    """The station's most, or less where the car's record or the car itself says so."""
-    if place.dc:
-        return place.station.max_a
-    record_a = place.vehicle.max_a if place.vehicle is not None else None
-    told_a = place.needs.max_a if place.needs is not None else None
-    return min(place.station.max_a, record_a or place.station.max_a, told_a or place.station.max_a)
-
-
-def min_a(place: Place) -> float:
-    """The least worth offering: the station's, the car's own as its record, the car itself or its past says."""
-    if place.dc:
-        return min(place.station.min_a, max_a(place))
-    record_a = place.vehicle.min_a if place.vehicle is not None else None
-    told_a = place.needs.min_a if place.needs is not None else None
-    shown_a = minimum_a(place.memory.minimum, max(place.station.min_a, place.capabilities.get("min_current_a") or 0.0))
-    return min(max(shown_a, record_a or 0.0, told_a or 0.0), max_a(place))
-
-
-def max_w(place: Place) -> float | None:
-    """Of a DC station: its own most, or less where the car told what it can take (on its own side of the rectifier)."""
-    told_w = place.needs.max_w if place.dc and place.needs is not None else None
-    if not told_w:
-        return place.station.max_w
-    at_the_inlet = told_w / DC_EFFICIENCY
-    return at_the_inlet if place.station.max_w is None else min(place.station.max_w, at_the_inlet)
-
-
-def priority_of(place: Place) -> int:
-    """Place and user together. What a goal says of its rank counts; else the profile behind the id token."""
-    if place.goal is not None and place.goal.priority is not None:
-        return place.station.priority + place.goal.priority
-    token = place.transaction.id_token if place.transaction is not None else None
-    link = getattr(token, "token_profile", None)
-    return place.station.priority + (link.profile.priority if link is not None else 1)
-
-
-def mode_of(place: Place) -> Mode:
-    return Mode(place.goal.mode) if place.goal is not None else Mode.PLAN
-
-
-def energy_needed_wh(place: Place) -> float | None:
-    """Still to be charged for the goal; None means as much as possible."""
-    if place.goal is None or place.goal.energy_wh is None or place.transaction is None:
-        return None
-    return max(place.goal.energy_wh - place.transaction.energy_wh, 0.0)
-
-
-# --- plan, prices ---------------------------------------------------------------------------------------------
-
-
-def slot_index(plan: Plan, now: datetime) -> int:
-    return int((now - plan.starts_at).total_seconds() // plan.slot_s)
-
-
-def planned_now(plan: Plan | None, series: str, now: datetime) -> float | None:
-    """The value of one of the plan's series in the present slot."""
-    if plan is None:
-        return None
-    return _at(plan.result.get(series), slot_index(plan, now))
-
-
-def planned_load_w(plan: Plan | None, device_pk: int, now: datetime) -> float | None:
-    """What the plan gives a controllable load now. One that the plan does not know is left to itself."""
-    if plan is None:
-        return None
-    return _at(plan.result.get("load_w", {}).get(str(device_pk)), slot_index(plan, now))
-
-
-def planned_w_of(place: Place, plan: Plan | None, now: datetime) -> float | None:
-    """What the plan gives this very car now. A car that came after the plan was made is not in it."""
-    if plan is None or place.transaction is None:
-        return None
-    if plan.result.get("transactions", {}).get(place.key) != place.transaction.pk:
-        return None
-    return _at(plan.result.get("evse", {}).get(place.key), slot_index(plan, now))
-
-
-def _at(values: object, index: int) -> float | None:
-    if not isinstance(values, list) or not 0 <= index < len(values) or values[index] is None:
-        return None
-    return float(values[index])
 
 
 def _price_now(site: Site, tariff: Tariff, now: datetime) -> float | None:

@@ -25,19 +25,10 @@ from smartcharging.engine.plan.window import WAITING_EUR_PER_KWH, counted_on_w, 
 from smartcharging.engine.rules import DEFAULT as RULES
 from smartcharging.engine.snapshot import BatteryState, Mode
 from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_prices
-from smartcharging.gather import (
-    Place,
-    View,
-    energy_needed_wh,
-    look,
-    max_a,
-    min_a,
-    mode_of,
-    phases_of,
-    priority_of,
-)
+from smartcharging.gather import View, look
 from smartcharging.load_needs import LoadNeeds
 from smartcharging.models import GridCommand, Price, Tariff
+from smartcharging.places import Place, energy_needed_wh, max_a, min_a, mode_of, phases_of, priority_of
 from smartcharging.remember import EvseMemory
 
 SLOT_S = 900

@@ -14,7 +14,7 @@ from smartcharging.engine.snapshot import NodeReading
 from smartcharging.remember import phase_currents
 
 if TYPE_CHECKING:
-    from smartcharging.gather import Place
+    from smartcharging.places import Place
 
 
 def learn_steps(

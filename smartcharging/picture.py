@@ -16,7 +16,8 @@ from meters.live import connection
 from meters.models import Device
 from smartcharging.engine.grid import NOMINAL_V, Phases, Supply, power_weight, spread_a
 from smartcharging.engine.snapshot import Allocation, Session
-from smartcharging.gather import Place, View, amps_of, wired
+from smartcharging.gather import View
+from smartcharging.places import Place, amps_of, wired
 from smartcharging.remember import phase_currents
 
 KEEP_S = 24 * 3600

@@ -21,9 +21,10 @@ from smartcharging import car_needs, goals, picture
 from smartcharging.engine.explain.remedies import remedies
 from smartcharging.engine.plan.problem import PlanResult
 from smartcharging.engine.plan.solve import solve
-from smartcharging.gather import View, planned_now
+from smartcharging.gather import View
 from smartcharging.horizon import SLOT_S, Day, day
 from smartcharging.models import ChargingGoal, Plan
+from smartcharging.planned import planned_now
 
 SETTLES = timedelta(seconds=60)
 DIFFERS_W = 2000.0

@@ -19,7 +19,8 @@ from meters.live import connection
 from meters.models import Device
 from smartcharging import load_needs
 from smartcharging.engine.snapshot import Allocation
-from smartcharging.gather import View, planned_load_w
+from smartcharging.gather import View
+from smartcharging.planned import planned_load_w
 
 LEASE_S = 60
 SHED = timedelta(minutes=5)
