@@ -682,3 +682,30 @@ def test_a_lost_quarter_holds_a_fresh_car_at_its_minimum_and_does_not_switch_it_
 
     assert answer.shares["fresh"].limit_a == 6
     assert answer.shares["new"].limit_a == 0
+
+
+@pytest.mark.parametrize("rank", [Rank.GRID_OPERATOR, Rank.CONTRACT])
+def test_a_lost_quarter_lets_no_fresh_car_past_what_stands_behind_the_peak(rank):
+    """The peak is a wish about money. The order behind it holds, whoever has just been started."""
+    world = worlds.one_board(100, metered=True).with_meter("grid", 0.0, 0.0)
+    running = {"offered_a": 6.0, "measured_a": worlds.every_phase(6.0), "measured_at": worlds.NOON}
+    for n in range(10):
+        world = world.with_car(f"car {n}", "grid", on_since=worlds.ago(20), offered_since=worlds.ago(20), **running)
+    world = world.with_meter("grid", 60.0, 41_400.0).narrowed(rank, limit_w=15_000.0)
+
+    answer = allocate(world.but(peak_target_w=5_000.0, quarter_import_wh=2_000.0))
+
+    told_w = sum(share.limit_a for share in answer.shares.values()) * 690
+    assert 12_000 < told_w <= 15_000
+
+
+def test_a_lost_quarter_lets_no_fresh_car_past_the_circuits_own_watts():
+    world = worlds.one_board(100, metered=True, limit_w=11_000.0)
+    running = {"offered_a": 6.0, "measured_a": worlds.every_phase(6.0), "measured_at": worlds.NOON}
+    for n in range(3):
+        world = world.with_car(f"car {n}", "grid", on_since=worlds.ago(20), offered_since=worlds.ago(20), **running)
+    world = world.with_meter("grid", 18.0, 12_420.0)
+
+    answer = allocate(world.but(peak_target_w=10_000.0, quarter_import_wh=2_400.0))
+
+    assert sum(share.limit_a for share in answer.shares.values()) * 690 <= 11_000

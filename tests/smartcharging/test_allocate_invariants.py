@@ -87,6 +87,26 @@ def test_no_circuit_is_above_its_limit_even_in_the_worst_case(seed):
     assert_safe(world, allocate(world))
 
 
+@pytest.mark.parametrize("seed", range(120))
+def test_no_order_in_watts_is_exceeded_because_a_quarters_peak_is_lost(seed):
+    """What is told together fits the order, or is no more than the cars had; whatever the peak says besides."""
+    chance = random.Random(seed)
+    world = worlds.random_site(seed, **calm)
+    offered = {"offered_since": worlds.ago(20), "on_since": worlds.ago(20), "measured_at": worlds.NOON, "dc": False}
+    drawing = [replace(s, offered_a=s.min_a, measured_a=times(s.min_a, s), **offered) for s in world.sessions]
+    order_w, peak_w = chance.uniform(3_000, 30_000), chance.uniform(0, 12_000)
+    world = world.but(sessions=tuple(drawing)).narrowed(Rank.GRID_OPERATOR, limit_w=order_w)
+
+    answer = allocate(world.but(peak_target_w=peak_w, quarter_import_wh=chance.uniform(0, 2_000)))
+
+    assert sum(worlds.sum_at(world, answer, world.grid.circuits[0].name)) * 230 <= order_w + 1e-3
+
+
+def times(amps: float, session: Session) -> tuple[float, float, float]:
+    a, b, c = (amps * p for p in phases_of(session))
+    return (a, b, c)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_a_site_that_settles_fits_every_limit_exactly(seed):
     world = worlds.random_site(seed, **calm)

@@ -18,12 +18,13 @@ Place = tuple[int, int]
 
 
 def admit(
-    fleet: Fleet, candidates: Flags, need_a: Floats, room: Floats, mild: Flags | None = None
+    fleet: Fleet, candidates: Flags, need_a: Floats, room: Floats, beyond: Floats | None = None
 ) -> tuple[Flags, Floats, dict[int, Place]]:
     """Who of the candidates gets `need_a`, most urgent first; the room left; and where it did not fit for whom.
 
     For cars on one phase each the feasible sets are laminar and the walk is optimal; with mixed phases it is the
-    lexicographic choice. `mild` marks cells of `room` that do not stop a car within its minimum time on.
+    lexicographic choice. `beyond` says by how much a car within its minimum time on may exceed a cell of `room`: as far
+    as the limit that stands behind a mere wish.
     """
     need = np.where(candidates, need_a, 0.0)
     demand = fleet.tree.sums(need[:, None] * fleet.uses)
@@ -34,14 +35,15 @@ def admit(
     concerned = candidates & loading(fleet, tight)
     blocked: dict[int, Place] = {}
     rows, space, needs = RowsOf(fleet, tight), room.ravel().tolist(), need.tolist()
-    let_by = [False] * len(space) if mild is None else mild.ravel().tolist()
+    more = None if beyond is None else beyond.ravel().tolist()
     starting = fleet.fresh_start.tolist()
     walk = fleet.order[concerned[fleet.order]].tolist()
     for i, mine in zip(walk, rows.of(walk), strict=True):
         wanted = needs[i]
         full = [row for row, times in mine if space[row] < wanted * times - EPS]
-        if full and starting[i]:
-            full = [row for row in full if not let_by[row]]
+        if full and starting[i] and more is not None:
+            times_of = dict(mine)
+            full = [row for row in full if space[row] + more[row] < wanted * times_of[row] - EPS]
         if full:
             admitted[i] = False
             blocked[i] = rows.place(full[0])

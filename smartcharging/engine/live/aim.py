@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smartcharging.engine import carried
-from smartcharging.engine.limits import SUM, Rank, paused, paused_at_station, phase_of
+from smartcharging.engine.limits import SUM, paused, paused_at_station, phase_of
 from smartcharging.engine.live.admission import Place, RowsOf, admit, loading
 from smartcharging.engine.live.filling import EPS, fill
 from smartcharging.engine.live.fleet import APART, STATION_MAXIMUM, Fleet
@@ -135,11 +135,11 @@ class _Sharing:
 
     def _admit(self, candidates: Flags) -> None:
         fleet = self.fleet
-        # The quarter hour's peak is a matter of money: it may hold a car at its minimum, not switch it on and off.
-        mild = self.left.ranks == Rank.CONTRACT
+        # The quarter hour's peak is a matter of money: it may hold a car at its minimum, not switch it on and off. What
+        # stands behind it is none: an order, a contract, a fuse.
         again = candidates & ~np.isnan(fleet.offered_a) & ~fleet.running & fleet.paused
         need = fleet.min_a + np.where(again & (self.top >= fleet.min_a + self.rules.restart_a), self.rules.restart_a, 0)
-        admitted, _, blocked = admit(fleet, candidates, need, self.room, mild)
+        admitted, _, blocked = admit(fleet, candidates, need, self.room, self.left.beyond_peak)
         self.room = self.room - fleet.tree.sums(np.where(admitted, fleet.min_a, 0.0)[:, None] * fleet.uses)
         if blocked:
             admitted |= self._squeeze(blocked)

@@ -47,9 +47,11 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     a narrowing at a node that is not there); `engine/live/fallback.py` is for that moment.
     """
     roll = Roll.of(snapshot)
-    limits = narrow(snapshot.grid, [*snapshot.narrowings, *_peak(snapshot, roll)], snapshot.now)
+    peak = _peak(snapshot, roll)
+    limits = narrow(snapshot.grid, [*snapshot.narrowings, *peak], snapshot.now)
+    behind = narrow(snapshot.grid, snapshot.narrowings, snapshot.now) if peak else limits
     fleet = Fleet.of(snapshot, roll, limits, rules)
-    left = residual(snapshot, fleet, limits, rules)
+    left = residual(snapshot, fleet, limits, behind, rules)
     wish = battery.wishes(snapshot)
     supply = snapshot.grid.supply
     relief = _wide(fleet, battery.relied_on(snapshot.batteries, wish, fleet.tree.size, supply))

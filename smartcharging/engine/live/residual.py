@@ -65,10 +65,12 @@ class Residual:
     strict: NDArray[np.bool_]  # stale and without a fallback: nobody below may have more than its fail-safe
     over: NDArray[np.bool_]  # the meter itself shows more than the limit
     bears: Floats  # by how much each may be above its limit for a few seconds; nothing for fire
+    beyond_peak: Floats  # how much more there would be without the quarter hour's peak
 
 
-def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> Residual:
-    """The tables for all nodes, those of stations with a shared maximum included."""
+def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, rules: Rules) -> Residual:
+    """The tables for all nodes, those of stations with a shared maximum included. `behind` are the limits without the
+    quarter hour's peak."""
     circuits = snapshot.grid.circuits
     count, size, width = len(circuits), fleet.tree.size, fleet.columns
     margin = np.array([max(c.margin_a, 0.0) for c in circuits])
@@ -86,6 +88,9 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
     finite = np.isfinite(limits.table) & (limits.ranks > Rank.EMERGENCY_STOP)
     bears[:count, : SUM + 1] = np.where(finite, limits.table, 0.0) * (rules.squeezed_over - 1.0)
     bears[count:, :SUM] = fleet.shared_a[:, None] * (rules.squeezed_over - 1.0)
+    beyond = np.zeros((size, width))
+    narrower = limits.table < behind.table
+    beyond[:count, : SUM + 1][narrower] = behind.table[narrower] - limits.table[narrower]
     names = snapshot.grid.names
     remembered = carried.last_other_load(snapshot.carried, names, width)
     if remembered is None:
@@ -146,6 +151,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, rules: Rules) -> 
         strict,
         over,
         bears,
+        beyond,
     )
 
 
