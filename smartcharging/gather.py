@@ -127,7 +127,7 @@ def look(site: Site, now: datetime) -> View:
             ),
             pv_w=_pv_w(devices, fresh),
             plan_valid=plan is not None,
-            peak_target_w=peaks.target_w(plan, tariff, peak_w),
+            peak_target_w=peaks.target_w(site, plan, tariff, peak_w, now),
             quarter_import_wh=peaks.quarter_import_wh(circuits[0], now),
             background_a=_currents_at_nodes(_background(devices, circuits), node_of_device, fresh, grid.supply),
             pv_a=_currents_at_nodes(

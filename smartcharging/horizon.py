@@ -28,7 +28,7 @@ from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_pri
 from smartcharging.gather import View, look
 from smartcharging.load_needs import LoadNeeds
 from smartcharging.models import GridCommand, Price, Tariff
-from smartcharging.places import Place, energy_needed_wh, max_a, min_a, mode_of, phases_of, priority_of
+from smartcharging.places import Place, energy_needed_wh, max_a, max_w, min_a, mode_of, phases_of, priority_of
 from smartcharging.remember import EvseMemory
 
 SLOT_S = 900
@@ -118,8 +118,8 @@ def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Ca
     phases = phases_of(place, now)
     watts_per_a = power_weight(3 if place.dc else sum(phases), place.supply) * NOMINAL_V
     most_w = max_a(place) * watts_per_a
-    if place.station.max_w is not None:
-        most_w = min(most_w, place.station.max_w)
+    if (may_w := max_w(place)) is not None:
+        most_w = min(most_w, may_w)
     transaction = place.transaction
     station_w = place.station.station_max_a
     leaves = departure_of(place, now)

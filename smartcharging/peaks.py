@@ -5,15 +5,16 @@ and what the plan must know of it.
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from meters.history import SLOT, quarter_so_far
 from meters.models import Site
 from smartcharging.engine.live.peak import peak_target_w
-from smartcharging.engine.plan.problem import MaximumTariff, PeakCharge
+from smartcharging.engine.plan.problem import MaximumTariff, PeakCharge, PlanResult
 from smartcharging.models import Circuit, MonthPeak, Plan, SiteQuarter, Tariff
+from smartcharging.planned import slot_index
 
 
 def month_start(site: Site, now: datetime) -> datetime:
@@ -35,10 +36,11 @@ def month_peak_w(site: Site, now: datetime, tariff: Tariff) -> float:
     return max(tariff.peak_floor_w, found.peak_w if found is not None else 0.0)
 
 
-def target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | None:
+def target_w(site: Site, plan: Plan | None, tariff: Tariff, peak_w: float, now: datetime) -> float | None:
     """What this quarter should stay below: the month's peak, or a higher one the plan found worth its price.
 
-    Without a plan nobody has weighed a peak against a car, so cars are not held back for it.
+    Without a plan nobody has weighed a peak against a car, so cars are not held back for it. Of a plan that was made
+    in the month before counts what it planned for this one.
     """
     if plan is None:
         return None
@@ -47,7 +49,22 @@ def target_w(plan: Plan | None, tariff: Tariff, peak_w: float) -> float | None:
             return None
         peak_w = max(peak_w, tariff.access_power_w)
     planned = plan.result.get("peak_w")
+    begins = month_start(site, now)
+    if plan.made_at < begins:
+        since = max(slot_index(plan, begins), 0)
+        planned = max((w for w in plan.result.get("grid_w", [])[since:] if w is not None), default=None)
     return peak_target_w(peak_w, float(planned) if isinstance(planned, int | float) else None)
+
+
+def weighed_w(site: Site, result: PlanResult, now: datetime) -> float:
+    """The peak to store with a plan. One that was made by rule has weighed nothing: then the last that was weighed goes
+    on, as long as it is of this month and of the last day, lest a plan that came too late buys a new month's peak."""
+    if result.status != Plan.Status.FALLBACK:
+        return result.peak_w
+    since = max(month_start(site, now), now - timedelta(days=1))
+    before = Plan.objects.filter(site=site, made_at__gte=since, made_at__lt=now).order_by("-made_at").first()
+    kept = before.result.get("peak_w") if before is not None else None
+    return float(kept) if isinstance(kept, int | float) else result.peak_w
 
 
 def quarter_import_wh(root: Circuit, now: datetime) -> float | None:

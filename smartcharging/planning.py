@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 
 from meters.models import Site
-from smartcharging import car_needs, goals, picture
+from smartcharging import car_needs, goals, peaks, picture
 from smartcharging.engine.explain.remedies import remedies
 from smartcharging.engine.plan.problem import PlanResult
 from smartcharging.engine.plan.solve import solve
@@ -52,7 +52,7 @@ def make_plan(site: Site, trigger: str, now: datetime) -> Plan:
             objective_eur=_number(result.objective_eur),
             gap=_number(result.gap),
             solve_s=result.solve_s,
-            result=_stored(today, result),
+            result=_stored(today, result) | {"peak_w": _number(peaks.weighed_w(site, result, now))},
         )
         _promise(today, result)
     return plan
@@ -100,7 +100,6 @@ def _stored(today: Day, result: PlanResult) -> dict[str, Any]:
         "temperature_c": {key: [round(float(c), 1) for c in course] for key, course in result.temperature_c.items()},
         "load_short": [asdict(short) for short in result.load_short],
         "price": [round(float(v), 2) for v in today.market_eur_per_mwh],
-        "peak_w": _number(result.peak_w),
         "shortfalls": _shortfalls(today, result),
         "binding": list(result.binding)[:50],
         "cost_eur": _number(result.cost_eur),
@@ -122,15 +121,18 @@ def _shortfalls(today: Day, result: PlanResult) -> dict[str, dict[str, Any]]:
 
 def _promise(today: Day, result: PlanResult) -> None:
     """What each goal will have by its departure. Not through `save`: a promise is no change of the wish."""
+    changed = []
     for label, place in today.labels.items():
         goal = place.goal
         if goal is None or goal.energy_wh is None:
             continue
         short = max(float(result.shortfall_wh.get(label, 0.0)), 0.0)
-        ChargingGoal.objects.filter(pk=goal.pk).update(
-            promised_wh=max(goal.energy_wh - short, 0.0),
-            promise_reason=result.shortfall_reason.get(label, "")[:200] if short > 0 else "",
-        )
+        promised_wh = max(goal.energy_wh - short, 0.0)
+        reason = result.shortfall_reason.get(label, "")[:200] if short > 0 else ""
+        if (promised_wh, reason) != (goal.promised_wh, goal.promise_reason):
+            goal.promised_wh, goal.promise_reason = promised_wh, reason
+            changed.append(goal)
+    ChargingGoal.objects.bulk_update(changed, ["promised_wh", "promise_reason"], batch_size=500)
 
 
 def _watts(series: Any) -> list[float | None]:

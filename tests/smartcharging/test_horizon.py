@@ -7,8 +7,9 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 
 from csms.models import IdToken
+from csms.reported_models import ChargingNeeds
 from meters.models import Site
-from smartcharging import goals
+from smartcharging import goals, peaks
 from smartcharging.gather import look
 from smartcharging.horizon import day, problem
 from smartcharging.models import (
@@ -167,6 +168,33 @@ def test_access_power_alone_is_a_target_for_the_running_quarter(world):
     )
 
     assert look(world.site, NOW).snapshot.peak_target_w == 50_000
+
+
+def test_of_a_plan_of_the_month_before_counts_what_it_planned_for_this_one(world):
+    """March begins on the site's clock at 23:00 UTC; the plan is of half an hour before."""
+    begins = datetime(2026, 2, 28, 23, 0, tzinfo=UTC)
+    Tariff.objects.update_or_create(site=world.site, defaults={"peak_eur_per_kw_month": 4.0, "peak_floor_w": 2_500})
+    plan = Plan.objects.create(
+        site=world.site,
+        made_at=begins - timedelta(minutes=30),
+        starts_at=begins - timedelta(minutes=30),
+        valid_until=begins + timedelta(hours=1),
+        status=Plan.Status.OPTIMAL,
+        result={"peak_w": 60_000, "grid_w": [60_000, 40_000, 7_000, 9_000, None]},
+    )
+    tariff = Tariff.objects.get(site=world.site)
+
+    assert peaks.target_w(world.site, plan, tariff, 2_500, begins + timedelta(minutes=1)) == 9_000
+    assert peaks.target_w(world.site, plan, tariff, 2_500, begins - timedelta(minutes=1)) == 60_000
+
+
+def test_what_a_dc_car_said_it_can_take_is_what_it_is_planned_with(world):
+    charge = world.car("HPC-1")
+    ChargingNeeds.objects.create(evse=charge.evse, transaction=charge, told_at=NOW, max_w=20_000)
+
+    (car,) = problem(world.site, NOW).sessions
+
+    assert 15_000 < car.max_w < 20_000 / 0.9
 
 
 def test_the_building_is_expected_as_on_days_like_it_starting_from_now(world):

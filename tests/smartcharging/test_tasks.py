@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 
 import pytest
 from celery import current_app
+from django.db import connection as database
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from csms import bus
 from csms.models import MeterSample, OcppMessage
 from meters.live import connection
 from meters.models import QuarterHour, Reading, Site
-from smartcharging import fetch, forecasts, goals, quarters, tasks, wake
+from smartcharging import fetch, forecasts, goals, planning, quarters, tasks, wake
+from smartcharging.engine.plan.problem import PlanProblem, PlanResult
+from smartcharging.engine.plan.solve import solve
 from smartcharging.feeds.prices import PricePoint
 from smartcharging.feeds.source import NoPriceYet, SourceUnreachable
 from smartcharging.feeds.weather import WeatherPoint
-from smartcharging.models import ChargingGoal, Forecast, MonthPeak, Plan, Price, SiteQuarter
+from smartcharging.models import ChargingGoal, Forecast, MonthPeak, Plan, Price, SiteQuarter, Tariff
 from smartcharging.turn import turn
 from tests.smartcharging.worlds import World
 
@@ -209,6 +214,41 @@ def test_a_promise_is_no_change_of_the_wish(world):
 
     goal.refresh_from_db()
     assert (ChargingGoal.history.count(), goal.updated_at) == (history, changed)
+
+
+def test_promises_are_written_together(world):
+    for station in ("CS-1", "CS-2"):
+        goals.set_goal(site=world.site, transaction=world.car(station), energy_wh=5000, source="driver")
+
+    with CaptureQueriesContext(database) as asked:
+        tasks.plan(world.site.pk, "test")
+    with CaptureQueriesContext(database) as again:
+        tasks.plan(world.site.pk, "test")
+
+    def written(captured: CaptureQueriesContext) -> int:
+        return sum("promised_wh" in q["sql"] and q["sql"].startswith("UPDATE") for q in captured)
+
+    assert (written(asked), written(again)) == (1, 0)
+
+
+def test_a_plan_by_rule_buys_no_new_peak_for_the_month(world, monkeypatch):
+    """Nobody has weighed its peak: the last that was weighed goes on, until there is none of the last day."""
+    Tariff.objects.update_or_create(site=world.site, defaults={"peak_eur_per_kw_month": 4.0})
+    goals.set_goal(site=world.site, transaction=world.car("CS-1"), energy_wh=30_000, source="driver")
+    weighed = Plan.objects.get(pk=tasks.plan(world.site.pk, "test")).result["peak_w"]
+
+    def broken(problem: PlanProblem, clock: object) -> PlanResult:
+        return solve(replace(problem, import_eur_per_kwh=problem.import_eur_per_kwh * float("nan")))
+
+    monkeypatch.setattr(planning, "solve", broken)
+    by_rule = Plan.objects.get(pk=tasks.plan(world.site.pk, "late"))
+    assert by_rule.status == Plan.Status.FALLBACK
+    assert max(w for w in by_rule.result["grid_w"]) > weighed + 1000
+    assert by_rule.result["peak_w"] == weighed
+
+    Plan.objects.all().delete()
+    first = Plan.objects.get(pk=tasks.plan(world.site.pk, "late"))
+    assert first.result["peak_w"] > weighed + 1000
 
 
 def test_the_balance_follows_a_new_plan(world):
