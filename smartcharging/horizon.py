@@ -15,7 +15,7 @@ import numpy as np
 
 from meters.history import SLOT, slot_of
 from meters.models import Site
-from smartcharging import forecasts, habits, load_needs, peaks, punctuality
+from smartcharging import boards, forecasts, habits, load_needs, peaks, punctuality
 from smartcharging.engine.carried import Carried, takes_of
 from smartcharging.engine.forecast.arrivals import still_to_come
 from smartcharging.engine.forecast.leaving import Punctuality, gone
@@ -92,6 +92,7 @@ def day(site: Site, now: datetime) -> Day:
             **peaks.charges(site, view.tariff, view.month_peak_w, start, slots),
             import_limit_w=_limits(commands, "import_limit_w", start, slots),
             export_limit_w=_limits(commands, "export_limit_w", start, slots),
+            node_background_w=boards.expected_w(view, loads.loads, building_w, pv_w),
             loads=loads.loads,
             sun_trust=RULES.sun_trust,
             early_eur_per_kwh=WAITING_EUR_PER_KWH,

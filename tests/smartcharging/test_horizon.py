@@ -9,7 +9,8 @@ import pytest
 from csms.models import IdToken
 from csms.reported_models import ChargingNeeds
 from meters.models import Site
-from smartcharging import goals, peaks
+from smartcharging import dispatch, goals, peaks
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.gather import look
 from smartcharging.horizon import day, problem
 from smartcharging.models import (
@@ -22,7 +23,7 @@ from smartcharging.models import (
     TokenProfile,
     UserProfile,
 )
-from tests.smartcharging.worlds import World
+from tests.smartcharging.worlds import CAMPUS, World
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 3, 10, 9, 7, tzinfo=UTC)
@@ -259,3 +260,35 @@ def test_a_car_that_usually_comes_is_planned_for_before_it_is_here(world):
 
 def test_nobody_is_expected_where_nobody_ever_came(world):
     assert problem(world.site, NOW).sessions == ()
+
+
+ROW_WITH_METER = CAMPUS.replace(
+    'parent = "grid"\nlimit_a = 63\n', 'parent = "grid"\nlimit_a = 63\nmeter = "board"\nfallback_a = 20\n'
+).replace(
+    '[[device]]\nname = "roof"',
+    '[[device]]\nname = "board"\nmap = "eastron_sdm630"\nconnect = "tcp://127.0.0.1:1502?unit=2"\n\n'
+    '[[device]]\nname = "roof"',
+)
+
+
+def test_a_board_with_load_of_its_own_is_not_planned_as_empty(db):
+    """As measured now, beside its cars; no more, no less, where the building has no shape yet."""
+    world = World.campus(NOW, ROW_WITH_METER)
+    world.quiet_day(40)
+    world.measure("board", current_a=(26.0, 26.0, 26.0), power_w=26 * 690.0)
+    world.car("CS-1", offered_a=16)
+    world.draws("CS-1", (16.0, 16.0, 16.0))
+    view = look(world.site, NOW)
+    row = view.snapshot.grid.index("row 1")
+    assert problem(world.site, NOW).node_background_w == {}  # before the first balance nothing is known of it
+
+    dispatch.apply(view, allocate(view.snapshot))
+    today = problem(world.site, NOW)
+
+    assert list(today.node_background_w) == [row]
+    assert today.node_background_w[row][0] == pytest.approx(10 * 690, rel=0.05)
+    shape = today.building_w / today.building_w[0]
+    assert today.node_background_w[row] == pytest.approx(today.node_background_w[row][0] * shape)
+
+    world.measure("board", ago_s=600, current_a=(26.0, 26.0, 26.0), power_w=26 * 690.0)
+    assert problem(world.site, NOW).node_background_w == {}
