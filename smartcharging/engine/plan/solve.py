@@ -24,6 +24,7 @@ from math import isfinite
 
 import numpy as np
 
+from smartcharging.engine.grid import Supply
 from smartcharging.engine.loads import report as load_report
 from smartcharging.engine.loads.checks import plannable_loads
 from smartcharging.engine.plan import giving, judge, rooms
@@ -63,7 +64,7 @@ def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
     notes: list[str] = []
     sessions = set_right(problem, notes)
     loads = plannable_loads(problem, notes)
-    battery = plannable_battery(problem.battery, notes)
+    battery = plannable_battery(problem.battery, problem.grid.supply, notes)
     problem = fill_gaps(replace(problem, sessions=sessions, loads=loads, battery=battery), notes)
     trouble = what_is_wrong(problem)
     if trouble is None:
@@ -216,9 +217,12 @@ def _all_right(problem: PlanProblem) -> bool:
     )
 
 
-def plannable_battery(battery: BatteryState | None, notes: list[str]) -> BatteryState | None:
-    """A battery whose charge is unknown rests."""
+def plannable_battery(battery: BatteryState | None, supply: Supply, notes: list[str]) -> BatteryState | None:
+    """A battery whose charge is unknown rests, and so does one of which only one of its two lines is named."""
     if battery is None:
+        return None
+    if supply is Supply.IT and sum(battery.phases) == 1:
+        notes.append(f"battery {battery.key}: without a neutral it hangs between two lines, and one is named; it rests")
         return None
     numbers = (battery.soc, battery.capacity_wh, battery.max_charge_w, battery.max_discharge_w, battery.efficiency)
     if any(n is None or not np.isfinite(n) or n < 0 for n in numbers) or not battery.capacity_wh:
