@@ -25,7 +25,7 @@ from smartcharging.engine import carried
 from smartcharging.engine.carried import Carried
 from smartcharging.engine.grid import NOMINAL_V, Phases, power_weight
 from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
-from smartcharging.engine.live import battery
+from smartcharging.engine.live import battery, feeding
 from smartcharging.engine.live.admission import admit, loading
 from smartcharging.engine.live.aim import Aim, aim
 from smartcharging.engine.live.filling import EPS, fill
@@ -54,7 +54,9 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     left = residual(snapshot, fleet, limits, behind, rules)
     wish = battery.wishes(snapshot)
     supply = snapshot.grid.supply
-    relief = _wide(fleet, battery.relied_on(snapshot.batteries, wish, fleet.tree.size, supply))
+    back = feeding.room_back(snapshot, fleet, limits) if snapshot.batteries else np.zeros((fleet.tree.size, APART))
+    gives = feeding.within(snapshot, fleet, wish, back)
+    relief = _wide(fleet, battery.relied_on(snapshot.batteries, gives, fleet.tree.size, supply))
 
     target = aim(snapshot, fleet, left, left.kind - relief, rules)
     charging = _wide(fleet, battery.held(snapshot.batteries, fleet.tree.size, supply))
@@ -66,7 +68,8 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     battery_w: dict[str, float] = {}
     if snapshot.batteries:
         yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
-        battery_w, spare = battery.settle(snapshot, fleet, limits, wish, spare, yields[:, :APART])
+        battery_w, spare = battery.settle(snapshot, fleet, limits, gives, spare, yields[:, :APART], back)
+    held_back = feeding.held_at(snapshot, fleet, wish, battery_w, back)
     # Judged without the battery's help: what only a battery holds up is already worth a quick message.
     broken = _broken(fleet, left, left.raw - fleet.held)
     return Allocation(
@@ -74,7 +77,7 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
         battery_w=battery_w,
         load_a=_per_node(left.other + load, fleet.circuits),
         headroom_a=_headroom(spare, fleet.circuits, power_weight(3, supply)),
-        node_reason=_node_reasons(snapshot, left, spare),
+        node_reason={n: said or held_back.get(n, "") for n, said in _node_reasons(snapshot, left, spare).items()},
         told_a=_per_node(np.round(fleet.tree.sums(now_a[:, None] * fleet.uses), 6), fleet.circuits),
         circuits=snapshot.grid.names,
         carried=_carry(snapshot, fleet, left, target),

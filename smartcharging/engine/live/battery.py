@@ -6,12 +6,13 @@ no departure. It is *counted* on only as far as it is both told to discharge and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
+from smartcharging.engine.grid import Supply
 from smartcharging.engine.limits import SUM, Limits
+from smartcharging.engine.live.feeding import discharge_a, net_w
 from smartcharging.engine.live.fleet import Fleet
 from smartcharging.engine.live.residual import spread
 from smartcharging.engine.live.tree import Floats
@@ -40,28 +41,17 @@ def wishes(snapshot: Snapshot) -> dict[str, float]:
 
 
 def _self_consumption(snapshot: Snapshot, batteries: list[BatteryState]) -> dict[str, float]:
-    net_w = _grid_w(snapshot)
-    if net_w is None or any(b.power_w is None for b in batteries):
+    shown_w = net_w(snapshot, 0)
+    if shown_w is None or any(b.power_w is None for b in batteries):
         return {b.key: 0.0 for b in batteries}
     # What the connection would show if these batteries rested.
-    rest_w = net_w - sum(b.power_w or 0.0 for b in batteries)
+    rest_w = shown_w - sum(b.power_w or 0.0 for b in batteries)
     can = {b.key: able(b, b.max_charge_w if rest_w < 0 else -b.max_discharge_w) for b in batteries}
     together = sum(abs(w) for w in can.values())
     if together <= 0:
         return {b.key: 0.0 for b in batteries}
     part = min(abs(rest_w) / together, 1.0)
     return {key: w * part for key, w in can.items()}
-
-
-def _grid_w(snapshot: Snapshot) -> float | None:
-    reading = snapshot.readings.get(0)
-    if reading is None:
-        return None
-    if reading.power_w is not None:
-        return reading.power_w
-    if reading.current_a is None:
-        return None
-    return sum(reading.current_a) * NOMINAL_V * power_weight(3, snapshot.grid.supply) / 3
 
 
 def able(battery: BatteryState, power_w: float) -> float:
@@ -81,9 +71,12 @@ def relied_on(
     """Amps by which the batteries relieve their nodes for certain: told to discharge, and measured doing it."""
     table = np.zeros((size, 4))
     for battery in batteries:
-        if battery.power_w is not None:
-            table[battery.node] += spread(battery, min(max(battery.power_w, wish.get(battery.key, 0.0)), 0.0), supply)
+        table[battery.node] += spread(battery, _relied_on_w(battery, wish), supply)
     return table
+
+
+def _relied_on_w(battery: BatteryState, wish: Mapping[str, float]) -> float:
+    return 0.0 if battery.power_w is None else min(max(battery.power_w, wish.get(battery.key, 0.0)), 0.0)
 
 
 def held(batteries: tuple[BatteryState, ...], size: int, supply: Supply = Supply.TN) -> Floats:
@@ -95,16 +88,26 @@ def held(batteries: tuple[BatteryState, ...], size: int, supply: Supply = Supply
 
 
 def settle(
-    snapshot: Snapshot, fleet: Fleet, limits: Limits, wish: Mapping[str, float], room: Floats, yields: Floats
+    snapshot: Snapshot,
+    fleet: Fleet,
+    limits: Limits,
+    wish: Mapping[str, float],
+    room: Floats,
+    yields: Floats,
+    back: Floats,
 ) -> tuple[dict[str, float], Floats]:
     """The set-points, and the amps they leave at each node.
 
     `room` is what is left at each node after everything the cars may draw, without any battery. Where it is negative
     the battery below may discharge to relieve it, as far as it can, whatever it would have liked to do; charging
     never makes room negative. A node without room for anything (fire) puts the battery on standby.
+
+    `back` is what the batteries below each node may feed back together (`feeding.room_back`), and `wish` fits in it.
+    What cars count on is kept for the battery that gives it, before another takes more than it wished.
     """
-    room, yields = room.copy(), yields.copy()
     supply = snapshot.grid.supply
+    counted_on = {b.key: _relied_on_w(b, wish) for b in snapshot.batteries}
+    room, yields, back = room.copy(), yields.copy(), back - discharge_a(snapshot, fleet, counted_on)
     answer: dict[str, float] = {}
     for battery in sorted(snapshot.batteries, key=lambda b: b.key):
         path = fleet.tree.path(battery.node)
@@ -119,36 +122,17 @@ def settle(
         charge_w = max(float((yields[at][:, used] / one_w[used]).min()), 0.0)
         power_w = min(wish.get(battery.key, 0.0), most_w, charge_w)
         power_w = able(battery, power_w)
-        if power_w < 0:
-            power_w = max(power_w, min(_floor_w(snapshot, limits, battery, path), 0.0))
+        back[at] -= spread(battery, counted_on[battery.key], supply)
+        power_w = max(power_w, -max(float((back[at][:, used] / one_w[used]).min()), 0.0))
         if abs(power_w) < IDLE_W and most_w >= 0:
             power_w = 0.0
         answer[battery.key] = power_w
         for n in path:
             room[n] -= spread(battery, power_w, supply)
             yields[n] -= spread(battery, power_w, supply)
+            back[n] += spread(battery, min(power_w, 0.0), supply)
     return answer, room
 
 
 def _shut(limits: Limits, node: int) -> bool:
     return bool((limits.table[node, :SUM] <= 0).all())
-
-
-def _floor_w(snapshot: Snapshot, limits: Limits, battery: BatteryState, path: Sequence[int]) -> float:
-    """How far it may discharge before a node above it feeds back more than it may. Judged where there is a meter."""
-    floor = -np.inf
-    for n in path:
-        if n >= len(snapshot.grid) or not np.isfinite(limits.export_w[n]):
-            continue
-        reading = snapshot.readings.get(n)
-        if reading is None or (reading.power_w is None and reading.current_a is None):
-            return 0.0
-        volt = NOMINAL_V * power_weight(3, snapshot.grid.supply) / 3
-        net_w = reading.power_w if reading.power_w is not None else sum(reading.current_a or ()) * volt
-        below = sum(b.power_w or 0.0 for b in snapshot.batteries if n in _path_of(snapshot, b.node))
-        floor = max(floor, -(net_w - below) - float(limits.export_w[n]))
-    return float(floor)
-
-
-def _path_of(snapshot: Snapshot, node: int) -> list[int]:
-    return list(snapshot.grid.path(node))

@@ -60,6 +60,7 @@ class Fleet:
     hold: Floats  # the most it may draw, columns as `uses`
     drawn: Floats  # what is surely taken, zero where unknown
     risen: Floats  # what it probably takes by now, if its limit rose since it was measured
+    shown: Floats  # the most of what a meter shows that may be its doing
     keeps_a: Floats  # what it makes use of, a little more included; infinite while it uses all it has
     lends: Flags  # has shown that it leaves something unused
     ignores: Flags  # draws more than it was allowed, for longer than a car takes to follow
@@ -173,6 +174,9 @@ class Fleet:
             unsure = unsure & (awaited_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
 
+            here = ~np.isnan(fact.here_s)
+            shown = np.where(known[:, None], np.maximum(spread(likely), risen), np.where(here[:, None], hold, 0.0))
+
             station = np.fmin(fact.max_a, fact.max_w / (uses[:, SUM] * NOMINAL_V))
             # A car that has shown the most it takes needs longer than its station would.
             draws = memory[:, carried.DRAWS]
@@ -202,7 +206,7 @@ class Fleet:
             dc=dc,
             uses=uses,
             wants=wants,
-            vacant=np.isnan(fact.here_s),
+            vacant=~here,
             reachable=reachable,
             min_a=min_a,
             cap_a=cap,
@@ -214,6 +218,7 @@ class Fleet:
             hold=hold,
             drawn=drawn,
             risen=risen,
+            shown=shown,
             keeps_a=np.maximum(keeps, min_a),
             lends=lends,
             ignores=ignores,

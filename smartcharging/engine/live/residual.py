@@ -190,16 +190,16 @@ class _Meters:
         circuits = snapshot.grid.circuits
         three = power_weight(3, snapshot.grid.supply)
         self.fleet, self.count, self.part = fleet, len(circuits), three / 3
-        self.current, power = _readings(snapshot)
+        self.current, power = readings_of(snapshot)
         self.fresh: Flags = np.asarray(np.isfinite(self.current).all(axis=1))
         self.stale: Flags = np.array([c.metered for c in circuits]) & ~self.fresh
         shown = np.zeros((self.count, 4))  # as the meter sees it: PV and other infeed negative
         shown[:, :SUM] = np.where(self.fresh[:, None], self.current, 0.0)
         shown[:, SUM] = np.where(np.isnan(power), shown[:, :SUM].sum(axis=1) * self.part, power / NOMINAL_V)
-        sun = _sun(snapshot, self.count)
+        sun = sun_of(snapshot, self.count)
         supply = snapshot.grid.supply
-        self.without_batteries = shown - _below(fleet, battery_amps(snapshot.batteries, self.count, supply))
-        self.sun = _below(fleet, sun)
+        self.without_batteries = shown - all_below(fleet, battery_amps(snapshot.batteries, self.count, supply))
+        self.sun = all_below(fleet, sun)
         self.counted_sun = np.zeros((self.count, 4))
         if self.sun.any():
             trusted = np.array([c.limit_a for c in circuits]) * rules.sun_trust
@@ -291,7 +291,8 @@ def _tells_power(reading: NodeReading) -> bool:
     return reading.current_a is not None and all(math.isfinite(a) for a in reading.current_a)
 
 
-def _readings(snapshot: Snapshot) -> tuple[Floats, Floats]:
+def readings_of(snapshot: Snapshot) -> tuple[Floats, Floats]:
+    """Amps per phase and W at each circuit; NaN where the meter does not tell its currents."""
     count = len(snapshot.grid)
     current, power = np.full((count, 3), np.nan), np.full(count, np.nan)
     for n, reading in snapshot.readings.items():
@@ -302,13 +303,14 @@ def _readings(snapshot: Snapshot) -> tuple[Floats, Floats]:
     return current, power
 
 
-def _below(fleet: Fleet, of_circuits: Floats) -> Floats:
+def all_below(fleet: Fleet, of_circuits: Floats) -> Floats:
+    """Each circuit's own with all below it."""
     table = np.zeros((fleet.tree.size, 4))
     table[: len(of_circuits)] = of_circuits
     return fleet.tree.sums_of_nodes(table)[: len(of_circuits)]
 
 
-def _sun(snapshot: Snapshot, count: int) -> Floats:
+def sun_of(snapshot: Snapshot, count: int) -> Floats:
     """What PV feeds in at each node (negative)."""
     table = np.zeros((count, 4))
     for n, amps in snapshot.pv_a.items():
