@@ -7,6 +7,7 @@ import math
 import pytest
 
 from smartcharging.engine.limits import Rank
+from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.live.fallback import commissioning_gaps, safe_allocation
 from smartcharging.engine.snapshot import Narrowing
 from tests import worlds
@@ -102,3 +103,60 @@ def test_commissioning_names_the_circuit_that_only_steering_keeps():
         *(("row 2", p, 4.0) for p in ("L1", "L2", "L3")),
     }
     assert commissioning_gaps(worlds.two_rows().grid, world.sessions, {}) == []
+
+
+@pytest.mark.parametrize("metered", [False, True])
+@pytest.mark.parametrize(
+    ("worst_a", "known_a", "fit"),
+    [(25.0, 25.0, 1), (25.0, None, 1), (None, 25.0, 1), (25.0, 12.0, 3), (25.0, math.nan, 1), (None, None, 5)],
+)
+def test_the_known_load_is_taken_off_and_else_the_worst_that_was_commissioned(metered, worst_a, known_a, fit):
+    worst = None if worst_a is None else (worst_a,) * 3
+    world = worlds.one_board(32, metered=metered, worst_a=worst).with_sessions(grid=5)
+    world = world if known_a is None else world.but(background_a={0: (known_a,) * 3})
+
+    assert sum(s.limit_a for s in safe_allocation(world).shares.values()) == 6 * fit
+
+
+def test_it_tells_no_more_than_the_live_layer_below_a_silent_meter():
+    world = worlds.one_board(40, metered=True, worst_a=(25.0, 25.0, 25.0), margin_a=2.0).with_sessions(grid=5)
+
+    answers = safe_allocation(world), allocate(world)
+
+    assert [sum(s.limit_a for s in answer.shares.values()) for answer in answers] == [6, 6]
+
+
+def test_what_is_used_below_counts_above():
+    world = worlds.two_rows(main_limit_a=32).with_sessions(grid=4).but(background_a={1: (10.0,) * 3, 2: (10.0,) * 3})
+
+    assert sum(s.limit_a for s in safe_allocation(world).shares.values()) == 12
+
+
+def test_a_silent_row_may_be_using_above_it_what_its_fallback_leaves_of_its_limit():
+    world = worlds.of(("grid", None, 40, {}), ("row", "grid", 32, {"metered": True, "fallback_a": 6.0}))
+
+    answer = safe_allocation(world.with_sessions(grid=5, row=1).with_changed("row/0", priority=3))
+
+    assert answer.shares["row/0"].limit_a == 6
+    assert sum(s.limit_a for s in answer.shares.values()) == 12  # 40 less the 26 that the row may use itself
+
+
+def test_a_known_load_above_what_the_fallback_was_meant_for_counts():
+    world = worlds.one_board(32, metered=True, fallback_a=18.0).with_sessions(grid=5)
+
+    assert sum(s.limit_a for s in safe_allocation(world).shares.values()) == 18
+    assert sum(s.limit_a for s in safe_allocation(world.but(background_a={0: (25.0,) * 3})).shares.values()) == 6
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("fact", ["fail_safe_a", "max_a", "step_a"])
+def test_what_is_no_number_raises_nobody(fact, number):
+    world = worlds.one_board(13).with_sessions(grid=3)
+
+    told = [s.limit_a for s in safe_allocation(world.with_changed("grid/0", **{fact: number})).shares.values()]
+
+    assert sum(told) <= 12 and all(math.isfinite(a) for a in told)
+
+
+def test_a_limit_that_is_no_number_is_none():
+    assert safe_allocation(worlds.one_board(math.nan).with_sessions(grid=1)).shares["grid/0"].limit_a == 0

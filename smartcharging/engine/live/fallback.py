@@ -37,10 +37,13 @@ def safe_allocation(snapshot: Snapshot) -> Allocation:
     """Everybody at his fail-safe, most important class first, as far as it fits; else 0. Batteries rest.
 
     Below every metered circuit they fit in its `fallback_a` together; without one, and wherever there is no meter,
-    in the limit less the known load. A narrowing in force holds here too; one at a place that is not known holds for
-    the whole site, because a fire somewhere unknown may be anywhere.
+    in the limit less the known load, all below it included. A load that is not known is the worst that was commissioned
+    for it; where none was, nobody has more than his fail-safe anyway. What meters say is not asked.
+
+    A narrowing in force holds here too; one at a place that is not known holds for the whole site, because a fire
+    somewhere unknown may be anywhere.
     """
-    room = [list(_room(snapshot, n)) for n in range(len(snapshot.grid))]
+    room = _rooms(snapshot)
     reasons = _narrow(snapshot, room)
     shares: dict[str, Share] = {}
     for session in sorted(snapshot.sessions, key=lambda s: (-s.priority, s.key)):
@@ -53,18 +56,56 @@ def safe_allocation(snapshot: Snapshot) -> Allocation:
     )
 
 
-def _room(snapshot: Snapshot, node: int) -> Phases:
-    circuit = snapshot.grid.circuits[node]
-    known = snapshot.background_a.get(node, (0.0, 0.0, 0.0))
-    room = [max(limit - circuit.margin_a, 0.0) for limit in circuit.limit_a]
-    if circuit.metered and circuit.fallback_a is not None:
-        room = [min(r, circuit.fallback_a) for r in room]
-    elif not circuit.metered:
-        room = [max(r - max(k, 0.0), 0.0) for r, k in zip(room, known, strict=True)]
-    if circuit.limit_w is not None:
-        room = [min(r, circuit.limit_w / _watts_per_a(snapshot.grid)) for r in room]
-    a, b, c = room
-    return a, b, c
+def _rooms(snapshot: Snapshot) -> list[list[float]]:
+    """What each circuit has for the EVSEs below it, per phase."""
+    grid = snapshot.grid
+    safe = _fail_safes(grid, snapshot.sessions)
+    below = [[0.0, 0.0, 0.0] for _ in grid.circuits]  # the load that is not ours at the circuits below each
+    rooms: list[list[float]] = [[] for _ in grid.circuits]
+    for n in range(len(grid) - 1, -1, -1):  # children stand behind their parents
+        circuit = grid.circuits[n]
+        margin = max(circuit.margin_a, 0.0)
+        limit = [_positive(a - margin) for a in circuit.limit_a]
+        known = _numbers(snapshot.background_a.get(n))
+        worst = _numbers(circuit.worst_a)
+        unknown = known is None and (circuit.metered or n in snapshot.background_a)
+        if circuit.metered and circuit.fallback_a is not None:
+            # Commissioned with the worst load taken off; a load that is known to be more than that counts all the same.
+            meant = _positive(circuit.fallback_a)
+            load = [max(a - meant, k, 0.0) for a, k in zip(limit, known or (0.0, 0.0, 0.0), strict=True)]
+        else:
+            own = known or worst or (0.0, 0.0, 0.0)
+            spared = margin if unknown and worst is not None else 0.0
+            load = [b + max(o, 0.0) + spared for b, o in zip(below[n], own, strict=True)]
+        rooms[n] = [_positive(a - taken) for a, taken in zip(limit, load, strict=True)]
+        if circuit.limit_w is not None:
+            rooms[n] = [min(r, _positive(circuit.limit_w / _watts_per_a(grid))) for r in rooms[n]]
+        if unknown and worst is None:  # nobody takes more than his fail-safe; above, the rest of the limit may be used
+            load = [max(taken, a - s) for taken, a, s in zip(load, limit, safe[n], strict=True)]
+        if circuit.parent is not None:
+            below[circuit.parent] = [b + taken for b, taken in zip(below[circuit.parent], load, strict=True)]
+    return rooms
+
+
+def _fail_safes(grid: Grid, sessions: tuple[Session, ...]) -> list[list[float]]:
+    """What the fail-safes below each circuit add up to, per phase."""
+    safe = [[0.0, 0.0, 0.0] for _ in grid.circuits]
+    for session in sessions:
+        phases = _lines(session, grid)
+        for n in grid.path(session.node) if 0 <= session.node < len(grid) else ():
+            for f, p in enumerate(phases):
+                safe[n][f] += _positive(session.fail_safe_a) * p
+    return safe
+
+
+def _numbers(amps: Phases | None) -> Phases | None:
+    """Unknown as soon as one of them is no number."""
+    return amps if amps is not None and all(math.isfinite(a) for a in amps) else None
+
+
+def _positive(amps: float) -> float:
+    """Nothing where it is below zero or no number."""
+    return amps if amps > 0 else 0.0
 
 
 def _watts_per_a(grid: Grid) -> float:
@@ -96,8 +137,9 @@ def _narrow(snapshot: Snapshot, room: list[list[float]]) -> dict[int, str]:
 
 def _safe_share(session: Session, grid: Grid, room: list[list[float]], reasons: dict[int, str]) -> Share:
     phases = _lines(session, grid)
-    steps = math.floor(min(session.fail_safe_a, session.max_a) / session.step_a + 1e-6)
-    amps = round(steps * session.step_a, 6)
+    told = min(_positive(session.fail_safe_a), _positive(session.max_a))
+    step_a = session.step_a if math.isfinite(session.step_a) and session.step_a > 0 else 0.1
+    amps = round(math.floor(told / step_a + 1e-6) * step_a, 6) if math.isfinite(told) else 0.0
     path = list(grid.path(session.node)) if 0 <= session.node < len(grid) else list(range(len(grid)))
     full = [n for n in path if any(p and room[n][f] < amps - 1e-9 for f, p in enumerate(phases))]
     reason = REASON
@@ -121,12 +163,7 @@ def commissioning_gaps(grid: Grid, sessions: tuple[Session, ...], worst_a: Mappi
     `worst_a` is the highest other load per circuit, all that is below it included. An empty list means that cloud,
     site controller and network may all be gone, and no fuse blows.
     """
-    safe = [[0.0, 0.0, 0.0] for _ in grid.circuits]
-    for session in sessions:
-        phases = _lines(session, grid)
-        for n in grid.path(session.node):
-            for f, p in enumerate(phases):
-                safe[n][f] += session.fail_safe_a * p
+    safe = _fail_safes(grid, sessions)
     gaps: list[Gap] = []
     for n, circuit in enumerate(grid.circuits):
         for f, phase in enumerate(PHASES):
