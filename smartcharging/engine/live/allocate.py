@@ -28,6 +28,7 @@ from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
 from smartcharging.engine.live import battery, feeding
 from smartcharging.engine.live.admission import admit, loading
 from smartcharging.engine.live.aim import Aim, aim
+from smartcharging.engine.live.measured import only_numbers
 from smartcharging.engine.live.filling import EPS, fill
 from smartcharging.engine.live.fleet import APART, Fleet
 from smartcharging.engine.live.residual import Residual, residual
@@ -46,6 +47,7 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     Every share is 0 or at least the car's minimum. Raises only for a snapshot that contradicts itself (a session or
     a narrowing at a node that is not there); `engine/live/fallback.py` is for that moment.
     """
+    snapshot = only_numbers(snapshot)
     roll = Roll.of(snapshot)
     peak = _peak(snapshot, roll)
     limits = narrow(snapshot.grid, [*snapshot.narrowings, *peak], snapshot.now)
@@ -155,10 +157,10 @@ def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats,
 
 
 def legal(current_a: Floats, fleet: Fleet) -> Floats:
-    """Rounded down to what the charger can do; what is then below the minimum is nothing."""
+    """Rounded down to what the charger can do; what is then below the minimum, or no number, is nothing."""
     steps = np.floor(current_a / fleet.step_a + 1e-6)
     rounded = np.round(steps * fleet.step_a, 6)
-    return np.where(rounded < fleet.min_a - 1e-6, 0.0, np.maximum(rounded, 0.0))
+    return np.where(rounded >= fleet.min_a - 1e-6, np.maximum(rounded, 0.0), 0.0)
 
 
 def _broken(fleet: Fleet, left: Residual, worst: Floats) -> Flags:

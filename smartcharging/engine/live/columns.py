@@ -57,6 +57,7 @@ class Columns:
 
 _KINDS = {"Floats": np.float64, "Flags": np.bool_, "Ints": np.int64}
 _THREE = ("measured_a", "phases")
+_TOLD = ("offered_a", "offered_before_a", "measured_a")  # by the station: without end is as good as not at all
 _ROW = np.dtype([(f.name, _KINDS[str(f.type)], (3,) if f.name in _THREE else ()) for f in fields(Columns)])
 """The facts of one session, in the order of the fields above."""
 
@@ -68,7 +69,10 @@ def read(sessions: Sequence[Session], now: datetime) -> Table:
 
 def columns(table: Table, order: Ints) -> Columns:
     """The same in this order, each fact for itself: what is reckoned with has to lie side by side."""
-    return Columns(**{name: table[name][order] for name in _ROW.names or ()})
+    facts = {name: table[name][order] for name in _ROW.names or ()}
+    for name in _TOLD:
+        facts[name] = np.where(np.isinf(facts[name]), NAN, facts[name])
+    return Columns(**facts)
 
 
 def _rows(sessions: Sequence[Session], now: datetime) -> bytes:

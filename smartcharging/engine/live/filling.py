@@ -20,7 +20,8 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
     each column one amp of a car takes. A car whose cap is not above its low stays where it is.
 
     All bottlenecks that do not depend on another one are closed in the same round, so the number of rounds is
-    bounded by the depth of the dependencies and not by the number of circuits.
+    bounded by the depth of the dependencies and not by the number of circuits. A round that closes nobody is the last,
+    so there are never more rounds than cars.
     """
     value = low.copy()
     live = np.flatnonzero(cap > low + EPS)
@@ -37,7 +38,7 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
     room = room.copy()
     apart = np.where(used > 0, 0.0, np.inf)  # a column that a car does not use never stops it
     while True:
-        wanted = demand > EPS
+        wanted = ~(demand <= EPS)  # also where it is no number: nobody rises there
         level = np.where(wanted, np.maximum(room, 0.0) / np.where(wanted, demand, 1.0), np.inf)
         reach = least_of(some.on_the_way(level) + apart)
         mine = np.minimum(reach, gap / heavy)
@@ -47,6 +48,8 @@ def fill(tree: Tree, room: Floats, low: Floats, cap: Floats, weight: Floats, use
         full = wanted & (level <= some.least_below(mine[:, None] + apart) + EPS)
         under_full = least_of(some.on_the_way(np.where(full, -1.0, 0.0)) + apart) < 0
         done = capped | under_full
+        if not done.any():  # only where something is no number: nobody rises for that
+            return value, room
         gain = np.where(done, np.where(capped, gap, heavy * mine), 0.0)
         value[live] += gain
         room -= some.sums(gain[:, None] * used)

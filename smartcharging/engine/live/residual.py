@@ -43,7 +43,7 @@ from smartcharging.engine import carried
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight, spread_a
 from smartcharging.engine.limits import PHASES, SUM, Limits, Rank
 from smartcharging.engine.live.fleet import APART, Fleet
-from smartcharging.engine.live.tree import Floats
+from smartcharging.engine.live.tree import Floats, known_or
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import BatteryState, NodeReading, Snapshot
@@ -119,7 +119,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, r
     strict = np.zeros(size, dtype=bool)
     for n in np.flatnonzero(stale).tolist():
         strict[n], least = _without_meter(snapshot, meters, n)
-        least = np.fmin(least, (allowed - remembered)[n, : SUM + 1])
+        least = np.fmin(known_or(least, 0.0), (allowed - remembered)[n, : SUM + 1])
         said = list(reasons[n])
         for column in range(SUM + 1):
             if least[column] < table[n, column]:
@@ -136,6 +136,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, r
 
     silent = np.zeros(size, dtype=bool)
     silent[:count] = stale
+    table, calm, raw = (known_or(one, 0.0) for one in (table, calm, raw))  # room that is no number is none
     all_other = np.zeros((size, width))
     all_other[:count] = believed
     return Residual(
