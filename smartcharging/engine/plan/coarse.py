@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.grid import NOMINAL_V
 from smartcharging.engine.loads.kinds import Load, ShiftableBlock, Switchable, most_w
-from smartcharging.engine.plan import rooms, worth
+from smartcharging.engine.plan import giving, rooms, worth
 from smartcharging.engine.plan.answer import Answer
 from smartcharging.engine.plan.problem import PeakCharge, PlanProblem, PlanSession, Series
 
@@ -46,22 +45,9 @@ def _held_back(problem: PlanProblem) -> NDArray[np.bool_]:
     """Where PV may have to be held back, each slot by itself, and its neighbour after: what is held back no longer
     carries cars over a fuse, and how much that is changes from one quarter hour to the next."""
     too_much = -(problem.building_w + problem.pv_w) / 1000 > rooms.export_limit_kw(problem)
-    held = (problem.pv_w < 0) & (too_much | (worth.export_prices(problem) < 0) | _may_flow_back(problem))
+    held = (problem.pv_w < 0) & (too_much | (worth.export_prices(problem) < 0) | giving.may_flow_back(problem))
     found: NDArray[np.bool_] = held | np.append(False, held[:-1])
     return found
-
-
-def _may_flow_back(problem: PlanProblem) -> NDArray[np.bool_] | bool:
-    """Where a battery or a car on some phases may bring the sun's power back over one fuse of the connection."""
-    uneven = [(s.phases, s.discharge_w) for s in problem.sessions if not all(s.phases)]
-    battery = problem.battery
-    gives_w = sum(watts for _, watts in uneven) + (battery.max_discharge_w if battery else 0.0)
-    if gives_w <= 0 or (not uneven and battery is not None and all(battery.phases)):
-        return False
-    root = problem.grid.circuits[0]
-    fuse_a = max(min(root.limit_a) - root.margin_a, 0.0)
-    most: NDArray[np.bool_] = 3 * gives_w - problem.building_w - problem.pv_w > 3 * NOMINAL_V * fuse_a
-    return most
 
 
 def _fixed(problem: PlanProblem) -> list[int]:

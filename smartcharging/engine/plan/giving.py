@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smartcharging.engine.plan import rooms
-from smartcharging.engine.plan.problem import PlanSession, Series
+from smartcharging.engine.plan.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.plan.rooms import Integers
 from smartcharging.engine.plan.rows import Rows, stack
 from smartcharging.engine.snapshot import Mode
@@ -60,11 +61,28 @@ def car_store(program: Program) -> Rows | None:
     return Rows("car_store", row, column, value, np.zeros(cells.shape[0]), program.slot[cells], equal=True)
 
 
+def may_flow_back(problem: PlanProblem) -> NDArray[np.bool_]:
+    """In which slots battery and cars may feed a phase of the connection backwards beyond its fuse. Where all are
+    balanced there is none: what leaves the connection (column y) has the limit of its weakest phase."""
+    takers = (*problem.sessions, *problem.loads)
+    battery = rooms.battery_weight(problem)[rooms.L1 :]
+    given_kw = (problem.battery.max_discharge_w / 1000 if problem.battery else 0.0) * battery
+    givers = [problem.sessions[i] for i in cars(problem.sessions)]
+    weights = rooms.phase_weights([s.phases for s in givers], problem.grid.supply)[:, rooms.L1 :]
+    given_kw = given_kw + np.array([s.discharge_w / 1000 for s in givers]) @ weights
+    if not given_kw.any() or (bool((battery == 1).all()) and all(all(taker.phases) for taker in takers)):
+        return np.zeros(problem.slots, dtype=bool)
+    carried = rooms.limits_kw(problem)[0, rooms.L1 :] + rooms.least_with_sun_kw(problem)
+    beyond = (given_kw[:, None] > carried) & (given_kw > 0)[:, None]
+    return np.asarray(beyond.any(axis=0))
+
+
 def flow_back(program: Program) -> Rows | None:
     """What cars and battery give together is carried by the fuses above them, less what is used there.
 
     A battery by itself is bounded in the circuits above it (`Program._discharge_room`), and what leaves the connection
-    in all (column y); here it is its phases there.
+    in all (column y); here it is its phases there. In a long slot the least that is used counts, also for what cars let
+    leave the connection.
     """
     cells = program.giving
     if not cells.size and not program.back_slots.size:
@@ -75,15 +93,17 @@ def flow_back(program: Program) -> Rows | None:
     rhs, slots, count = [], [], 0
     for n, circuit in enumerate(problem.grid.circuits):
         below = np.isin(program.node[program.session[cells]], _below(program, n))
-        if not (program.back_slots.size if n == 0 else below.any()):
-            continue
         export = np.inf if circuit.export_limit_w is None or n == 0 else circuit.export_limit_w / 1000
-        used = program.background if n == 0 else least[n]
-        for kind in range(rooms.L1 if n == 0 else rooms.WATTS, rooms.KINDS):
+        for kind in range(rooms.KINDS):
             weight = program.weight[program.session[cells], kind]
             mine = np.flatnonzero(below & (weight > 0))
             limit = np.minimum(program.rooms.limit[n, kind], export)
-            inside = program.back_slots if n == 0 else np.unique(program.slot[cells[mine]])
+            used, inside = least[n], np.unique(program.slot[cells[mine]])
+            if n == 0 and kind == rooms.WATTS:
+                limit = rooms.export_limit_kw(problem)
+                inside = inside if problem.least_w else inside[:0]  # else column y says it
+            elif n == 0:
+                used, inside = rooms.least_with_sun_kw(problem), program.back_slots
             inside = inside[np.isfinite(limit[inside])]
             if not inside.size:
                 continue

@@ -136,16 +136,7 @@ class Program:
         # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
         self.import_room_kw = self.background + np.minimum(self.room[0, WATTS], _mean_of_phases(self.room[:1, L1:])[0])
         self.needed[0, WATTS] = False
-        self.back_slots = self._back_slots(discharge)
-
-    def _back_slots(self, discharge_kw: float) -> Integers:
-        """Slots in which battery and cars may feed a phase of the connection backwards beyond its fuse. Where all are
-        balanced there is none: what leaves the connection (column y) has the limit of its weakest phase."""
-        gives = discharge_kw * self.battery_weight[L1:] + giving.relief_kw(self)[0, L1:]
-        if not self.uneven[0] or not gives.any():
-            return np.zeros(0, dtype=np.int64)
-        beyond = gives[:, None] > self.rooms.limit[0, L1:] + self.background
-        return np.flatnonzero((beyond & (gives > 0)[:, None]).any(axis=0))
+        self.back_slots = np.flatnonzero(giving.may_flow_back(self.problem))
 
     def _above_uneven(self) -> NDArray[np.bool_]:
         """The circuits that carry a car, a load or a battery which does not take the same of all phases."""

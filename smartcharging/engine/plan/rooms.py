@@ -76,6 +76,13 @@ def least_kw(problem: PlanProblem) -> Series:
     return carried
 
 
+def least_with_sun_kw(problem: PlanProblem) -> Series:
+    """What the connection carries at the least, for what may flow back over its fuses. A long slot has sun only where
+    nothing may (`coarse.py`), so the least sun in it does no harm."""
+    least: Series = (problem.least_w.get(0, problem.building_w) + problem.pv_w) / 1000
+    return least
+
+
 def _carried(problem: PlanProblem, known_w: Mapping[int, Series]) -> Series:
     circuits = problem.grid.circuits
     carried = np.zeros((len(circuits), problem.slots))
