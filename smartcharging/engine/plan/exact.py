@@ -137,7 +137,7 @@ def answer_of(
     curtailed = np.zeros(program.slots)
     curtailed[site.curtail_slots] = values[site.part("w")]
     return Answer(
-        "optimal" if gap <= EITHER_OR_GAP else "feasible",
+        status_of(gap),
         spread(program, np.where(np.abs(cell_kw) > NOISE_KW, cell_kw, 0.0)),
         np.where(np.abs(flow) > NOISE_KW, flow, 0.0),
         gap,
@@ -204,6 +204,11 @@ def _one_direction_of_cars(program: Program, values: Series) -> Series:
     out[program.part("x")] -= bought
     out[program.part("y")] += less - bought
     return out
+
+
+def status_of(gap: float | None) -> str:
+    """What a plan within this gap may be called; None: nobody knows how far it is from the best."""
+    return "optimal" if gap is not None and gap <= EITHER_OR_GAP else "feasible"
 
 
 def gap_between(reached: float, bound: float) -> float:

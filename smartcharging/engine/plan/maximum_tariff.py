@@ -2,8 +2,8 @@
 
 Pure. Where a month imports little, its peak costs no more than so much per kWh (Flanders: maximumtarief). The least of
 two costs is no linear program, but each of the two is: one in which the peak costs what it costs, and one in which it
-is free and every kWh of the month bears the maximum tariff instead. What goals, a surplus and a full battery are worth
-is the same in both.
+is free and every kWh of the month bears the maximum tariff instead. What goals, loads, a surplus, a full battery and
+a building within its limit are worth is the same in both, and what it is in the problem itself.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ def branches(problem: PlanProblem) -> tuple[tuple[PlanProblem, float], ...]:
     cap = problem.maximum_tariff
     if cap is None or problem.peak_eur_per_kw <= 0:
         return ((replace(problem, maximum_tariff=None), 0.0),)
-    values = worth.goal_values(problem)
+    values = worth.promise_values(problem)
     sessions = tuple(replace(s, value_eur_per_kwh=float(v)) for s, v in zip(problem.sessions, values, strict=True))
     paid = problem.peak_eur_per_kw * problem.month_peak_w / 1000
     most = cap.eur_per_kwh * cap.other_import_wh / 1000
     least = min(paid, most)
     loads = worth.with_load_values(problem)
-    by_peak = replace(problem, sessions=sessions, loads=loads, maximum_tariff=None)
+    overload = worth.overload_value(problem)
+    by_peak = replace(problem, sessions=sessions, loads=loads, overload_eur_per_kwh=overload, maximum_tariff=None)
     this_month = np.arange(problem.slots) < (problem.slots if problem.month_ends is None else problem.month_ends)
     by_energy = replace(
         by_peak,

@@ -105,6 +105,7 @@ class PlanProblem:
     time_limit_s: float = 20.0
     battery_end_soc: float | None = None  # at least this at the end; never more than can be kept from the start
     battery_end_eur_per_kwh: float | None = None  # worth of a kWh still stored at the end; None: from the prices
+    overload_eur_per_kwh: float | None = None  # a kWh above a limit by the building alone; None: more than any promise
     early_eur_per_kwh: float = 1e-4  # tie-break per slot: free energy is used at once
     slot_hours: Series | None = None  # length of each slot; None: all of `slot_s`
     least_w: Mapping[int, Series] = field(default_factory=dict)  # of a long slot, whose load is the most in it; by node

@@ -31,7 +31,7 @@ from smartcharging.engine.plan import giving, judge, rooms
 from smartcharging.engine.plan import rule as plan_rule
 from smartcharging.engine.plan.answer import SHORT_WH, Answer, interval
 from smartcharging.engine.plan.coarse import borders, coarsen, spread_out
-from smartcharging.engine.plan.exact import exact, gap_between
+from smartcharging.engine.plan.exact import exact, gap_between, status_of
 from smartcharging.engine.plan.large import aggregate
 from smartcharging.engine.plan.maximum_tariff import branches
 from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
@@ -85,21 +85,32 @@ def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
 
 
 def optimise(problem: PlanProblem, left: Callable[[], float]) -> Answer:
-    """The best plan of both ways in which the month's peak may be paid. Raises `NoSolution`."""
-    found: list[tuple[float, Answer]] = []
-    lower = np.inf
+    """The best plan of both ways in which the month's peak may be paid. Raises `NoSolution` where neither has one.
+
+    Of a way without an answer nothing is known, so then there is no gap.
+    """
     ways = branches(problem)
+    if len(ways) == 1:
+        return in_long_slots(ways[0][0], left)
+    found: list[tuple[float, Answer]] = []
+    lower, failed = np.inf, NoSolution()
     for way, besides_eur in ways:
-        answer = in_long_slots(way, left)
-        if len(ways) == 1:
-            return answer
+        try:
+            answer = in_long_slots(way, left)
+        except NoSolution as error:
+            lower, failed = -np.inf, error
+            continue
         result, _ = finish(way, answer, [])
         reached = result.objective_eur or 0.0
-        lower = min(lower, reached - (answer.gap or 0.0) * abs(reached) + besides_eur)
+        bound = -np.inf if answer.gap is None else reached - answer.gap * abs(reached) + besides_eur
+        lower = min(lower, bound)
         result, _ = finish(problem, answer, [])
         found.append((result.objective_eur or 0.0, answer))
+    if not found:
+        raise failed
     reached, answer = min(found, key=lambda pair: pair[0])
-    return replace(answer, gap=gap_between(reached, lower))
+    gap = gap_between(reached, lower) if np.isfinite(lower) else None
+    return replace(answer, gap=gap, status=status_of(gap))
 
 
 def in_long_slots(problem: PlanProblem, left: Callable[[], float]) -> Answer:

@@ -37,13 +37,20 @@ def dearest_kwh(problem: PlanProblem) -> float:
     return (spread + wear + peaks + lost + 1.0) / least_efficiency
 
 
-def goal_values(problem: PlanProblem) -> Series:
-    """EUR per kWh short, one for each session. Surplus sessions have no promise, so nothing to fall short of."""
-    sessions, surplus = problem.sessions, Mode.SURPLUS
+def promise_values(problem: PlanProblem) -> Series:
+    """EUR per kWh short, one for each session: its own, or its class's, as if all were here and had a promise."""
+    sessions = problem.sessions
     classes, rank = np.unique([s.priority for s in sessions], return_inverse=True)
     ratio = min(CLASS_RATIO, TOP_RATIO ** (1 / max(classes.shape[0] - 1, 1)))
     own = np.array([s.value_eur_per_kwh for s in sessions], dtype=np.float64)  # None is not-a-number
-    values = np.where(np.isnan(own), 2 * dearest_kwh(problem) * ratio**rank, own)
+    values: Series = np.where(np.isnan(own), 2 * dearest_kwh(problem) * ratio**rank, own)
+    return values
+
+
+def goal_values(problem: PlanProblem) -> Series:
+    """EUR per kWh short, one for each session. Surplus sessions have no promise, so nothing to fall short of."""
+    sessions, surplus = problem.sessions, Mode.SURPLUS
+    values = promise_values(problem)
     values[np.array([s.expected for s in sessions], dtype=bool)] *= EXPECTED_SHARE
     values[np.array([s.mode is surplus for s in sessions], dtype=bool)] = 0.0
     return values
@@ -122,6 +129,8 @@ def _kwh_per_promise(load: Load, hours: Series) -> float:
 
 def overload_value(problem: PlanProblem) -> float:
     """EUR per kWh that the site stays above its limit by the building alone: worth more than any promise."""
+    if problem.overload_eur_per_kwh is not None:
+        return problem.overload_eur_per_kwh
     goals, loads = float(goal_values(problem).max(initial=0.0)), float(load_kwh_values(problem).max(initial=0.0))
     return OVERLOAD_RATIO * max(goals, loads, dearest_kwh(problem))
 
