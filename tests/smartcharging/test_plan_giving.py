@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.asked import set_right
 from smartcharging.engine.plan.judge import judge
 from smartcharging.engine.plan.problem import PlanProblem
 from smartcharging.engine.plan.solve import solve
@@ -116,7 +116,7 @@ def test_with_cars_that_give_no_bound_is_broken_and_nobody_is_worse_off(
 
     plan, without = solve(lending), solve(problem)
 
-    tidy = replace(lending, sessions=planning.set_right(lending, []))
+    tidy = replace(lending, sessions=set_right(lending, []))
     verdict = judge(tidy, plan)
     assert plan.status in ("optimal", "feasible"), plan.notes
     assert verdict.worst_w <= 1, verdict.worst_name

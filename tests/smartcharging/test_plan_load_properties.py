@@ -13,6 +13,7 @@ from smartcharging.engine.grid import Grid
 from smartcharging.engine.loads.kinds import Load, ShiftableBlock, Switchable, ThermalStore
 from smartcharging.engine.plan import exact
 from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.asked import set_right
 from smartcharging.engine.plan.judge import judge
 from smartcharging.engine.plan.problem import PlanProblem
 from smartcharging.engine.plan.solver import NoSolution
@@ -87,7 +88,7 @@ def sites(draw: st.DrawFn) -> PlanProblem:
 
 def tidied(problem: PlanProblem) -> PlanProblem:
     loads = planning.plannable_loads(problem, [])
-    return replace(problem, sessions=planning.set_right(problem, []), loads=loads)
+    return replace(problem, sessions=set_right(problem, []), loads=loads)
 
 
 @given(sites())

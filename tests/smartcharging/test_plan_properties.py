@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from smartcharging.engine.grid import Circuit, Grid
 from smartcharging.engine.plan import coarse, worth
 from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.asked import set_right
 from smartcharging.engine.plan.judge import judge
 from smartcharging.engine.plan.problem import MaximumTariff, PeakCharge, PlanProblem, PlanSession
 from smartcharging.engine.snapshot import BatteryState, Mode
@@ -113,7 +114,7 @@ def problems(draw: st.DrawFn, modes: tuple[Mode, ...] = tuple(Mode), prices: tup
 def test_no_bound_is_ever_broken_and_the_books_close(problem: PlanProblem):
     plan = planning.solve(problem)
 
-    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    tidy = replace(problem, sessions=set_right(problem, []))
     verdict = judge(tidy, plan)
     assert plan.status in ("optimal", "feasible"), plan.notes
     assert verdict.worst_w <= 1, verdict.worst_name
@@ -131,7 +132,7 @@ def test_a_plan_with_long_far_slots_breaks_no_bound_of_any_quarter_hour(problem:
     with mock.patch.object(coarse, "STAGES", stages):
         plan = planning.solve(problem)
 
-    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    tidy = replace(problem, sessions=set_right(problem, []))
     verdict = judge(tidy, plan)
     assert plan.status in ("optimal", "feasible"), plan.notes
     assert verdict.worst_w <= 1, verdict.worst_name
@@ -151,7 +152,7 @@ def test_a_plan_with_long_far_slots_breaks_no_bound_of_any_quarter_hour(problem:
 def test_the_plan_is_never_worse_than_the_rule(problem: PlanProblem):
     plan = planning.solve(problem)
 
-    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    tidy = replace(problem, sessions=set_right(problem, []))
     rule, verdict = planning.finish(tidy, planning.rule_answer(tidy), [])
     assert verdict.worst_w <= 1, verdict.worst_name
     assert plan.objective_eur is not None
@@ -169,7 +170,7 @@ def test_by_rule_every_bound_holds_too(problem: PlanProblem):
     plan = planning.solve(broken)
 
     assert plan.status == "fallback"
-    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    tidy = replace(problem, sessions=set_right(problem, []))
     assert judge(replace(tidy, battery=None), plan).worst_w <= 1
 
 

@@ -20,6 +20,7 @@ from smartcharging.engine.live.allocate import allocate
 from smartcharging.engine.live.fallback import commissioning_gaps, safe_allocation
 from smartcharging.engine.plan import rooms
 from smartcharging.engine.plan import solve as planning
+from smartcharging.engine.plan.asked import set_right
 from smartcharging.engine.plan.judge import judge
 from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession
 from smartcharging.engine.snapshot import Mode, Narrowing
@@ -138,7 +139,7 @@ def test_no_bound_of_any_street_is_ever_broken(problem: PlanProblem, seed: int):
 
     plan = planning.solve(problem)
 
-    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    tidy = replace(problem, sessions=set_right(problem, []))
     verdict = judge(tidy, plan)
     assert plan.status in ("optimal", "feasible"), plan.notes
     assert verdict.worst_w <= 1, verdict.worst_name
@@ -158,7 +159,7 @@ def car_parks(draw: st.DrawFn) -> PlanProblem:
 def test_no_line_carries_more_than_it_may_by_lengths_nor_by_currents(problem: PlanProblem):
     plan = planning.solve(problem)
 
-    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    tidy = replace(problem, sessions=set_right(problem, []))
     amps = lengths_a(tidy, plan)
     most = np.array([[max(a - c.margin_a, 0.0) for a in c.limit_a] for c in problem.grid.circuits])[:, :, None]
     assert (amps <= most + 0.01).all()
@@ -173,7 +174,7 @@ def test_by_rule_every_line_holds_too(problem: PlanProblem, seed: int):
 
     plan = planning.solve(broken)
 
-    tidy = replace(problem, sessions=planning.set_right(problem, []))
+    tidy = replace(problem, sessions=set_right(problem, []))
     assert plan.status == "fallback"
     assert judge(tidy, plan).worst_w <= 1
 

@@ -132,7 +132,8 @@ def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> flo
     battery = problem.battery
     if battery is not None and battery.soc is not None:
         total += battery.wear_eur_per_kwh * float(np.abs(plan.battery_w) @ h) / 1000
-        total -= worth.stored_value(problem) * float(stored_wh(problem, plan.battery_w)[-1]) / 1000
+        at_end_wh = stored_wh(problem, plan.battery_w)[-1:].sum()  # nothing is left of a horizon without slots
+        total -= worth.stored_value(problem) * float(at_end_wh) / 1000
     return total
 
 

@@ -20,16 +20,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import isfinite
 
 import numpy as np
 
-from smartcharging.engine.grid import Supply
 from smartcharging.engine.loads import report as load_report
 from smartcharging.engine.loads.checks import plannable_loads
 from smartcharging.engine.plan import giving, judge, rooms
 from smartcharging.engine.plan import rule as plan_rule
 from smartcharging.engine.plan.answer import SHORT_WH, Answer, interval
+from smartcharging.engine.plan.asked import (
+    fill_gaps,
+    plannable_battery,
+    plannable_grid,
+    set_right,
+    what_is_wrong,
+)
 from smartcharging.engine.plan.coarse import borders, coarsen, spread_out
 from smartcharging.engine.plan.exact import exact, gap_between, status_of
 from smartcharging.engine.plan.large import aggregate
@@ -37,7 +42,6 @@ from smartcharging.engine.plan.maximum_tariff import branches
 from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.plan.program import Program
 from smartcharging.engine.plan.solver import NoSolution
-from smartcharging.engine.snapshot import BatteryState
 
 NOISE_KW = 1e-6
 HARD_W = 2.0  # a plan that breaks a bound by more is not used
@@ -62,6 +66,7 @@ def solve(problem: PlanProblem, clock: Callable[[], float] | None = None) -> Pla
 
 def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
     notes: list[str] = []
+    problem = replace(problem, grid=plannable_grid(problem.grid, notes))
     sessions = set_right(problem, notes)
     loads = plannable_loads(problem, notes)
     battery = plannable_battery(problem.battery, problem.grid.supply, notes)
@@ -143,150 +148,6 @@ def rule_answer(problem: PlanProblem) -> Answer:
     return Answer("fallback", session_kw, np.zeros(problem.slots), None, load_kw=loads)
 
 
-# Setting right what is asked
-
-
-def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]:
-    """Sessions whose numbers can be planned with: every oddity becomes the nearest harmless thing, and a note."""
-    if _all_right(problem):
-        return problem.sessions
-    slots = problem.slots
-    free_from: dict[str, int] = {}
-    out: dict[int, PlanSession] = {}
-    order = sorted(range(len(problem.sessions)), key=lambda i: problem.sessions[i].first_slot)
-    for i in order:
-        s = problem.sessions[i]
-        first = min(max(s.first_slot, free_from.get(s.key, 0), 0), slots)
-        last = min(max(s.last_slot, first), slots)
-        free_from[s.key] = last
-        if first > max(s.first_slot, 0):
-            notes.append(f"session {s.label}: starts when the EVSE is free, slot {first}")
-        node = s.node
-        if not 0 <= node < len(problem.grid):
-            notes.append(f"session {s.label}: unknown circuit {s.node}; planned at the grid connection")
-            node = 0
-        max_w = s.max_w
-        if not isfinite(max_w) or max_w < 0:
-            notes.append(f"session {s.label}: its maximum power is {s.max_w}; planned with none")
-            max_w = 0.0
-        efficiency = s.efficiency if isfinite(s.efficiency) and 0 < s.efficiency <= 1 else 1.0
-        energy = s.energy_wh
-        if not isfinite(energy):  # as much as possible
-            energy = max_w * efficiency * float(problem.hours[first:last].sum())
-        value = s.value_eur_per_kwh if s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) else None
-        phases = s.phases if any(s.phases) else (True, True, True)
-        gone = s.gone_eur_per_kwh if all(isfinite(x) and x >= 0 for x in s.gone_eur_per_kwh) else ()
-        energy = max(energy, 0.0)
-        right = (node, phases, first, last, max_w, energy, efficiency, value, gone)
-        if right == (
-            s.node,
-            s.phases,
-            s.first_slot,
-            s.last_slot,
-            s.max_w,
-            s.energy_wh,
-            s.efficiency,
-            s.value_eur_per_kwh,
-            s.gone_eur_per_kwh,
-        ):
-            out[i] = s
-            continue
-        out[i] = replace(
-            s,
-            node=node,
-            phases=phases,
-            first_slot=first,
-            last_slot=last,
-            max_w=max_w,
-            energy_wh=energy,
-            efficiency=efficiency,
-            value_eur_per_kwh=value,
-            gone_eur_per_kwh=gone,
-        )
-    return tuple(out[i] for i in range(len(problem.sessions)))
-
-
-def _all_right(problem: PlanProblem) -> bool:
-    """Is there nothing to set right? Thousands of cars are seen at once this way."""
-    sessions = problem.sessions
-    if len({s.key for s in sessions}) < len(sessions):
-        return False
-    first, last = np.array([s.first_slot for s in sessions]), np.array([s.last_slot for s in sessions])
-    node = np.array([s.node for s in sessions])
-    efficiency = np.array([s.efficiency for s in sessions])
-    sizes = np.array([(s.max_w, s.energy_wh) for s in sessions])
-    return bool(
-        ((first >= 0) & (first <= last) & (last <= problem.slots)).all()
-        and ((node >= 0) & (node < len(problem.grid))).all()
-        and ((efficiency > 0) & (efficiency <= 1)).all()
-        and ((sizes >= 0) & np.isfinite(sizes)).all()
-        and all(any(s.phases) for s in sessions)
-        and all(s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) for s in sessions)
-        and all(
-            min(s.gone_eur_per_kwh) >= 0 and isfinite(sum(s.gone_eur_per_kwh)) for s in sessions if s.gone_eur_per_kwh
-        )
-    )
-
-
-def plannable_battery(battery: BatteryState | None, supply: Supply, notes: list[str]) -> BatteryState | None:
-    """A battery whose charge is unknown rests, and so does one of which only one of its two lines is named."""
-    if battery is None:
-        return None
-    if supply is Supply.IT and sum(battery.phases) == 1:
-        notes.append(f"battery {battery.key}: without a neutral it hangs between two lines, and one is named; it rests")
-        return None
-    numbers = (battery.soc, battery.capacity_wh, battery.max_charge_w, battery.max_discharge_w, battery.efficiency)
-    if any(n is None or not np.isfinite(n) or n < 0 for n in numbers) or not battery.capacity_wh:
-        notes.append(f"battery {battery.key}: state of charge or size unknown; it rests")
-        return None
-    efficiency = battery.efficiency if 0 < battery.efficiency <= 1 else 0.95
-    return replace(battery, efficiency=efficiency, wear_eur_per_kwh=max(0.0, battery.wear_eur_per_kwh))
-
-
-def fill_gaps(problem: PlanProblem, notes: list[str]) -> PlanProblem:
-    """Slots of which the load is unknown (not-a-number) take the worst that is known of it, and are noted."""
-    unknown = {"building_w": problem.building_w, "pv_w": problem.pv_w}
-    unknown |= {f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()}
-    gaps = [name for name, s in unknown.items() if np.shape(s) == (problem.slots,) and np.isnan(s).any()]
-    if not gaps or any(np.isinf(s).any() or np.shape(s) != (problem.slots,) for s in unknown.values()):
-        return problem
-    notes.extend(
-        f"{name} is unknown in {int(np.isnan(unknown[name]).sum())} slots: the worst is assumed" for name in gaps
-    )
-    return plan_rule.with_known_load(problem)
-
-
-def what_is_wrong(problem: PlanProblem) -> str | None:
-    """The first series that cannot be planned with, by name."""
-    series: dict[str, Series | None] = {
-        "building_w": problem.building_w,
-        "pv_w": problem.pv_w,
-        "import_eur_per_kwh": problem.import_eur_per_kwh,
-        "export_eur_per_kwh": problem.export_eur_per_kwh,
-        "import_limit_w": problem.import_limit_w,
-        "export_limit_w": problem.export_limit_w,
-        **{f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()},
-    }
-    if problem.slots == 0:
-        return "the horizon has no slots"
-    for name, values in series.items():
-        if values is None:
-            continue
-        if np.shape(values) != (problem.slots,):
-            return f"{name} has {np.size(values)} values for {problem.slots} slots"
-        limit = name.endswith("limit_w")
-        if np.isnan(values).any() or (not limit and not np.isfinite(values).all()):
-            return f"{name} has values that are no numbers"
-    if (problem.pv_w > 0).any():
-        return "pv_w is above zero: production is negative"
-    if not all(np.isfinite(c.free_w) and np.isfinite(c.eur_per_kw) for c in problem.peak_charges):
-        return "the month's peak or its price is no number"
-    cap = problem.maximum_tariff
-    if cap is not None and not (np.isfinite(cap.eur_per_kwh) and np.isfinite(cap.other_import_wh)):
-        return "the maximum tariff or the month's energy is no number"
-    return None
-
-
 def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
     """Say where the building alone is above a limit: no plan for cars can lower that."""
     load = rooms.background_kw(problem)
@@ -353,7 +214,7 @@ def _missing_wh(problem: PlanProblem, powers_kw: Series) -> Series:
     sessions = problem.sessions
     got_wh = 1000 * np.array([s.efficiency for s in sessions]) * np.einsum("it,t->i", powers_kw, problem.hours)
     for i in giving.cars(sessions):
-        got_wh[i] = 1000 * giving.balance_wh(sessions[i], powers_kw[i], problem.hours)[-1]
+        got_wh[i] = 1000 * giving.balance_wh(sessions[i], powers_kw[i], problem.hours)[-1:].sum()
     short: Series = np.array([s.energy_wh for s in sessions], dtype=np.float64) - got_wh
     return np.where(short > SHORT_WH, short, 0.0)
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 import numpy as np
 
 from smartcharging.engine.grid import NOMINAL_V
+from smartcharging.engine.plan.asked import set_right
 from smartcharging.engine.plan.exact import exact
 from smartcharging.engine.plan.judge import stored_wh
 from smartcharging.engine.plan.problem import PlanProblem, PlanSession
 from smartcharging.engine.plan.program import Program
-from smartcharging.engine.plan.solve import finish, set_right
+from smartcharging.engine.plan.solve import finish
 from smartcharging.replay.days import SLOT_S, Day, Visit
 from smartcharging.replay.moment import Lived
 from smartcharging.replay.site import Floats
