@@ -28,9 +28,9 @@ from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
 from smartcharging.engine.live import battery, feeding
 from smartcharging.engine.live.admission import admit, loading
 from smartcharging.engine.live.aim import Aim, aim
-from smartcharging.engine.live.measured import only_numbers
 from smartcharging.engine.live.filling import EPS, fill
 from smartcharging.engine.live.fleet import APART, Fleet
+from smartcharging.engine.live.measured import only_numbers
 from smartcharging.engine.live.residual import Residual, residual
 from smartcharging.engine.live.roll import Roll
 from smartcharging.engine.live.tree import Floats, known_or, least_of, sum_of
