@@ -146,6 +146,17 @@ def test_days_that_no_car_spans_are_cut_apart():
     holds(problem)
 
 
+def test_a_car_that_comes_after_the_last_slot_is_planned_nothing():
+    problem = family(100)
+    late = replace(problem.sessions[0], key="late", first_slot=96, last_slot=96, energy_wh=5000.0)
+
+    plan_ = solve(replace(problem, sessions=(*problem.sessions, late)))
+
+    assert plan_.status == "optimal", plan_.notes
+    assert plan_.shortfall_wh["late"] == 5000
+    assert not plan_.session_w["late"].any()
+
+
 def test_sockets_of_a_station_share_its_inlet():
     cars = [car(f"{n}", energy_kwh=30, max_kw=11, group=n // 2, group_max_w=11_000) for n in range(4)]
     plan_ = holds(day(*cars))

@@ -21,14 +21,10 @@ def branches(problem: PlanProblem) -> tuple[tuple[PlanProblem, float], ...]:
     cap = problem.maximum_tariff
     if cap is None or problem.peak_eur_per_kw <= 0:
         return ((replace(problem, maximum_tariff=None), 0.0),)
-    values = worth.promise_values(problem)
-    sessions = tuple(replace(s, value_eur_per_kwh=float(v)) for s, v in zip(problem.sessions, values, strict=True))
     paid = problem.peak_eur_per_kw * problem.month_peak_w / 1000
     most = cap.eur_per_kwh * cap.other_import_wh / 1000
     least = min(paid, most)
-    loads = worth.with_load_values(problem)
-    overload = worth.overload_value(problem)
-    by_peak = replace(problem, sessions=sessions, loads=loads, overload_eur_per_kwh=overload, maximum_tariff=None)
+    by_peak = replace(worth.settled(problem), maximum_tariff=None)
     this_month = np.arange(problem.slots) < (problem.slots if problem.month_ends is None else problem.month_ends)
     by_energy = replace(
         by_peak,

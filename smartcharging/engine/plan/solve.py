@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from traceback import extract_tb
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from smartcharging.engine.plan.asked import (
 )
 from smartcharging.engine.plan.coarse import borders, coarsen, spread_out
 from smartcharging.engine.plan.exact import exact, gap_between, status_of
-from smartcharging.engine.plan.large import aggregate
+from smartcharging.engine.plan.large import aggregate, in_time
 from smartcharging.engine.plan.maximum_tariff import branches
 from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.plan.program import Program
@@ -80,8 +81,11 @@ def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
             if verdict.worst_w <= HARD_W:
                 return result
             trouble = f"the optimiser's plan broke {verdict.worst_name} by {verdict.worst_w:.1f} W"
-        except (NoSolution, FloatingPointError, ArithmeticError) as error:
+        except (NoSolution, ArithmeticError) as error:
             trouble = f"the optimiser found no plan: {error}"
+        except Exception as error:  # a mistake of ours; the site has a plan all the same
+            where = extract_tb(error.__traceback__)[-1]
+            trouble = f"the optimiser stumbled in {where.name}: {type(error).__name__}: {error}"
     else:
         problem = plan_rule.with_known_numbers(problem)
     notes.append(trouble)
@@ -105,12 +109,10 @@ def optimise(problem: PlanProblem, left: Callable[[], float]) -> Answer:
         except NoSolution as error:
             lower, failed = -np.inf, error
             continue
-        result, _ = finish(way, answer, [])
-        reached = result.objective_eur or 0.0
+        reached = _reached(way, answer)
         bound = -np.inf if answer.gap is None else reached - answer.gap * abs(reached) + besides_eur
         lower = min(lower, bound)
-        result, _ = finish(problem, answer, [])
-        found.append((result.objective_eur or 0.0, answer))
+        found.append((_reached(problem, answer), answer))
     if not found:
         raise failed
     reached, answer = min(found, key=lambda pair: pair[0])
@@ -127,10 +129,13 @@ def in_long_slots(problem: PlanProblem, left: Callable[[], float]) -> Answer:
 
 
 def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
-    """By the quickest way that gives the gap that was asked. Raises `NoSolution`."""
+    """By the quickest way that gives the gap that was asked, and where none does in time the best that was found of
+    many cars. Raises `NoSolution`."""
     program = Program(problem)
+    if program.count <= LARGE:
+        return exact(program, left)
     near_kw: Series | None = None
-    if program.count > LARGE and aggregate.worth_trying(program):
+    if aggregate.worth_trying(program):
         try:
             if problem.relative_gap > 0:
                 return aggregate.answer(program, problem.relative_gap, left)
@@ -139,7 +144,26 @@ def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
             near_kw = apart.near_kw  # the whole program is exact, and soon solved from there
         except NoSolution:
             pass
-    return exact(program, left, near_kw)
+    kept_s = in_time.SURE_SHARE * left()
+    try:
+        return exact(program, lambda: left() - kept_s, near_kw)
+    except NoSolution:
+        return _best_in_time(problem, left)
+
+
+def _best_in_time(problem: PlanProblem, left: Callable[[], float]) -> Answer:
+    easier = in_time.easier(problem)
+    found = in_time.answer(easier, left)
+    gap: float | None = None
+    if in_time.only_costs_less(problem) and found.gap is not None:
+        least = _reached(easier, found)
+        gap = gap_between(_reached(problem, found), least - found.gap * abs(least))
+    return replace(found, gap=gap, status=status_of(gap))
+
+
+def _reached(problem: PlanProblem, answer: Answer) -> float:
+    """What this plan costs, all in all, in this problem [EUR]."""
+    return finish(problem, answer, [])[0].objective_eur or 0.0
 
 
 def rule_answer(problem: PlanProblem) -> Answer:

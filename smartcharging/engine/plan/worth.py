@@ -93,8 +93,19 @@ def _load_value(load: Load, base: float, hours: Series) -> float:
     return hour_eur if load.value_eur_per_h is None else load.value_eur_per_h
 
 
-def with_load_values(problem: PlanProblem) -> tuple[Load, ...]:
-    """The loads with what their promises are worth in this problem, so that they are worth the same in another."""
+def settled(problem: PlanProblem) -> PlanProblem:
+    """The same problem, in which what promises and limits are worth is said, so that another one made from it has them
+    worth the same."""
+    values = promise_values(problem).tolist()
+    return replace(
+        problem,
+        sessions=tuple(replace(s, value_eur_per_kwh=value) for s, value in zip(problem.sessions, values, strict=True)),
+        loads=_with_load_values(problem),
+        overload_eur_per_kwh=overload_value(problem),
+    )
+
+
+def _with_load_values(problem: PlanProblem) -> tuple[Load, ...]:
     valued: list[Load] = []
     for load, value in zip(problem.loads, load_values(problem).tolist(), strict=True):
         if isinstance(load, ShiftableBlock):

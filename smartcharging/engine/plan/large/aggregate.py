@@ -119,9 +119,15 @@ def rounds_worth(cars: int) -> int:
     return max(2, cars // CARS_PER_ROUND)
 
 
-def answer(program: Program, relative_gap: float, left: Callable[[], float], most_rounds: int | None = None) -> Answer:
+def answer(
+    program: Program,
+    relative_gap: float,
+    left: Callable[[], float],
+    most_rounds: int | None = None,
+    or_best: bool = False,
+) -> Answer:
     """The plan of a large site, with its certified gap. Raises `NoSolution` where `solve` does."""
-    found = solve(program, relative_gap, left, most_rounds or rounds_worth(program.count))
+    found = solve(program, relative_gap, left, most_rounds or rounds_worth(program.count), or_best)
     site, solution = found.small.site, found.solution
     values, reached, _ = one_way(site, found.small.as_planned(found.plan.values), solution, STAGE_SHARE * left())
     gap = gap_between(reached, found.lower_eur)
@@ -183,20 +189,23 @@ def _held_back(program: Program, found: Aggregate) -> tuple[list[str], Found]:
     return [*names, *called, "group"], (program.session[cells], name, program.slot[cells], np.ones(cells.shape[0]))
 
 
-def solve(program: Program, relative_gap: float, left: Callable[[], float], most_rounds: int = 60) -> Aggregate:
-    """Plan until the bounds are within `relative_gap` of each other. Raises `NoSolution` when they do not meet.
+def solve(
+    program: Program, relative_gap: float, left: Callable[[], float], most_rounds: int = 60, or_best: bool = False
+) -> Aggregate:
+    """Plan until the bounds are within `relative_gap` of each other. When they do not meet it is the best plan so far
+    where `or_best` asks for it, and else, or when there is none yet, `NoSolution`.
 
     Every yes-or-no of a load is a whole number, chosen by the small program, which needs no cars for it: its bound
     holds with them. How near that choice is to the best is told by the bounds, not held within `relative_gap`.
     """
     turns = _Turns(program)
-    found = turns.until_they_meet(relative_gap, left, most_rounds)
+    found = turns.until_they_meet(relative_gap, left, most_rounds, or_best)
     if not program.whole.size:
         return found
     hoped = replace(found.hoped, bound=found.lower_eur)
     lower, choices = whole_numbers(turns.small.site, turns.small.known(), hoped, left)
     turns.decide(choices, left)
-    return replace(turns.until_they_meet(relative_gap, left, most_rounds), lower_eur=lower)
+    return replace(turns.until_they_meet(relative_gap, left, most_rounds, or_best), lower_eur=lower)
 
 
 class _Turns:
@@ -210,8 +219,10 @@ class _Turns:
         self.envelopes = Envelopes(program, self.classes)
         self.uneven = Uneven(self.flow.network)
 
-    def until_they_meet(self, relative_gap: float, left: Callable[[], float], most_rounds: int) -> Aggregate:
-        """Raises `NoSolution` when the bounds do not meet within `relative_gap`."""
+    def until_they_meet(
+        self, relative_gap: float, left: Callable[[], float], most_rounds: int, or_best: bool = False
+    ) -> Aggregate:
+        """Raises `BoundsApart` when the bounds do not meet within `relative_gap`, unless the best plan will do."""
         flow, small, uneven = self.flow, self.small, self.uneven
         slack = 2 * flow.network.rounding_kwh / float(self.program.hours.sum())
         best: Plan | None = None
@@ -233,6 +244,8 @@ class _Turns:
             if left() <= 0 or silent == 2 or (uneven.repairs and rounds == ROUNDS_OF_UNEVEN):
                 break
             small.learn(news)
+        if or_best and best is not None:
+            return Aggregate(best, flow, small, hoped, lower, rounds)
         raise BoundsApart(lower, best)
 
     def decide(self, choices: list[Series], left: Callable[[], float]) -> None:

@@ -89,6 +89,8 @@ class Envelopes:
         short = small.short(values)
         rows = []
         for stretch in range(self.classes.stretches):
+            if not self.classes.slots_of[stretch].size:  # of cars that come after the last slot
+                continue
             rank, begin, end, wanted = self._most_lacking(stretch, given, short)
             if not rank.size:
                 continue

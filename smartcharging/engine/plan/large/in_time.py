@@ -1,0 +1,67 @@
+"""A plan of many cars when their optimum did not come in time: the best that flows find of an easier question.
+
+Pure. It keeps every bound of the question that was asked. What a flow cannot tell apart is left out: that drivers may
+leave early, that cars or a battery on one phase could give; a surplus car waits for the surplus that there is when it
+comes to it, and a car in a hurry has the first slots in which it could be full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from smartcharging.engine.plan import worth
+from smartcharging.engine.plan.answer import Answer
+from smartcharging.engine.plan.large import aggregate
+from smartcharging.engine.plan.problem import PlanProblem, PlanSession, Series
+from smartcharging.engine.plan.program import Program
+from smartcharging.engine.plan.solver import NoSolution
+from smartcharging.engine.snapshot import Mode
+
+GAP = 1e-3
+"""Nearer is not worth the time, which is short here."""
+SURE_SHARE = 0.3
+"""Of the time there is, so much is kept for this; on a site of 2,000 cars it takes two seconds."""
+
+
+def answer(easier: PlanProblem, left: Callable[[], float]) -> Answer:
+    """The best plan that flows find. Raises `NoSolution`."""
+    program = Program(easier)
+    if not aggregate.applies(program):
+        raise NoSolution("too many cars for the time, and no flow can serve them")
+    return aggregate.answer(program, GAP, left, or_best=True)
+
+
+def easier(problem: PlanProblem) -> PlanProblem:
+    """The question that flows can answer. Its plan is one of the question that was asked."""
+    problem = _battery_rests(worth.settled(problem))
+    return replace(problem, sessions=tuple(_plain(s, problem.hours) for s in problem.sessions))
+
+
+def only_costs_less(problem: PlanProblem) -> bool:
+    """Is the easier question the same but for costs that it leaves out? Then a bound of it is a bound of this one."""
+    kept = _battery_rests(problem) is problem
+    return kept and all(s.mode is Mode.PLAN and not s.discharge_w for s in problem.sessions)
+
+
+def _battery_rests(problem: PlanProblem) -> PlanProblem:
+    """A battery whose phases a flow would have to tell apart rests."""
+    battery = problem.battery
+    return problem if battery is None or all(battery.phases) else replace(problem, battery=None)
+
+
+def _plain(session: PlanSession, hours: Series) -> PlanSession:
+    plain = replace(session, mode=Mode.PLAN, gone_eur_per_kwh=(), discharge_w=0.0, lends_wh=0.0)
+    if session.mode is Mode.SURPLUS:
+        return replace(plain, energy_wh=0.0)
+    if session.mode is Mode.FAST:
+        return replace(plain, last_slot=_full_at(session, hours))
+    return plain
+
+
+def _full_at(session: PlanSession, hours: Series) -> int:
+    """The slot after which it could be full."""
+    could_wh = session.max_w * session.efficiency * np.cumsum(hours[session.first_slot : session.last_slot])
+    return min(session.first_slot + int(np.searchsorted(could_wh, session.energy_wh)) + 1, session.last_slot)
