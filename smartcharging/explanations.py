@@ -163,6 +163,7 @@ class Around:
             by_rule=plan.status == Plan.Status.FALLBACK,
             remedies=Remedies.from_dict(short) if short else None,
             eur_per_kwh=self._prices,
+            leaves_early_share=_number(_mapping(plan.result.get("leaves_early")).get(key)),
         )
 
     @cached_property

@@ -37,6 +37,7 @@ MOST_SLOTS = 192
 PRICES_BACK = timedelta(days=14)
 USUAL_STAY = timedelta(hours=4)  # of a car that said nothing …
 LEAST_STAY = timedelta(hours=1)  # … and still is there
+WELL_BEFORE = timedelta(minutes=30)  # a departure: who leaves by then leaves early
 USUAL_WH = 30_000.0  # what such a car is taken to want
 AT_LEAST_WH = 5_000.0
 FULL_SOC = 0.95
@@ -51,6 +52,7 @@ class Day:
     market_eur_per_mwh: Series
     labels: dict[str, Place]  # by session label; cars that are only expected have none
     loads: LoadNeeds
+    leaves_early: dict[str, float]  # by session label: the chance to be gone half an hour before the named departure
 
 
 def problem(site: Site, now: datetime) -> PlanProblem:
@@ -68,12 +70,10 @@ def day(site: Site, now: datetime) -> Day:
     price = prices(site, view.tariff, start, slots)
     commands = list(_commands(site, start, slots))
     who = punctuality.of_site(site, now, [t for p in cars if (t := _token(p)) is not None])
+    left = [_gone(p, who(_token(p)), start, slots, now) for p in cars]
     present = tuple(
-        replace(
-            _session(p, start, slots, now, view.snapshot.carried),
-            gone_eur_per_kwh=_losses(p, who(_token(p)), start, slots, now),
-        )
-        for p in cars
+        replace(_session(p, start, slots, now, view.snapshot.carried), gone_eur_per_kwh=losses(chance, None))
+        for p, chance in zip(cars, left, strict=True)
     )
     free = [_free(p, start, slots, now) for p in view.places if p.evse.available]
     coming = still_to_come(habits.of_site(site, now), start, slots, site.tz, [p for p in free if p.first_slot < slots])
@@ -101,6 +101,11 @@ def day(site: Site, now: datetime) -> Day:
         market_eur_per_mwh=price.market_eur_per_mwh,
         labels={s.label: p for s, p in zip(present, cars, strict=True)},
         loads=loads,
+        leaves_early={
+            s.label: early
+            for s, p, chance in zip(present, cars, left, strict=True)
+            if (early := _leaves_early(p, chance, start)) is not None
+        },
     )
 
 
@@ -149,13 +154,21 @@ def _token(place: Place) -> int | None:
     return place.transaction.id_token_id if place.transaction is not None else None
 
 
-def _losses(place: Place, who: Punctuality, start: datetime, slots: int, now: datetime) -> tuple[float, ...]:
-    """What putting the car off may lose, as its driver may leave before he said. Of who said nothing, nothing."""
+def _gone(place: Place, who: Punctuality, start: datetime, slots: int, now: datetime) -> Series:
+    """The chance, slot by slot, that the driver has left before he said. Of who said nothing, nothing."""
     goal, transaction = place.goal, place.transaction
     if goal is None or transaction is None or goal.departure is None or goal.departure <= now:
-        return ()
+        return np.zeros(0)
     here_s = max((start - transaction.started_at).total_seconds(), 0.0)
-    return losses(gone(who, here_s, (goal.departure - start).total_seconds(), slots, SLOT_S), None)
+    return gone(who, here_s, (goal.departure - start).total_seconds(), slots, SLOT_S)
+
+
+def _leaves_early(place: Place, chance: Series, start: datetime) -> float | None:
+    """The chance to be gone in the last slot that ends half an hour before the departure that was named."""
+    if not chance.size or place.goal is None or place.goal.departure is None:
+        return None
+    slot = math.floor((place.goal.departure - WELL_BEFORE - start) / SLOT) - 1
+    return float(chance[min(slot, chance.size - 1)]) if slot >= 0 else None
 
 
 def _free(place: Place, start: datetime, slots: int, now: datetime) -> PlanSession:

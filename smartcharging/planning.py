@@ -91,6 +91,7 @@ def _stored(today: Day, result: PlanResult) -> dict[str, Any]:
         "transactions": {
             place.key: place.transaction.pk for place in today.labels.values() if place.transaction is not None
         },
+        "leaves_early": {today.labels[name].key: round(chance, 2) for name, chance in today.leaves_early.items()},
         "battery_w": _watts(result.battery_w),
         "grid_w": _watts(result.grid_w),
         "pv_w": _watts(result.pv_w),

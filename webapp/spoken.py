@@ -83,7 +83,7 @@ def _written(name: str, value: Value) -> str:
         return _("all phases together") if (name, value) == ("phase", "W") else value
     if name == "minutes":
         return energy.span(timedelta(minutes=value))
-    how = {"a": energy.amps, "w": energy.power, "kwh": _kwh, "eur": energy.euros}
+    how = {"a": energy.amps, "w": energy.power, "kwh": _kwh, "eur": energy.euros, "share": energy.percent}
     return how.get(name.rpartition("_")[2], energy.bare)(value)
 
 

@@ -55,10 +55,12 @@ def _filled(line) -> str:
     return (line.message % values).strip()
 
 
-def _shown(name: str, value: object) -> str:
+def _shown(name: str, value) -> str:
     if isinstance(value, datetime):
         return f"{value:%H:%M}"
     unit = name.rpartition("_")[2]
+    if unit == "share":
+        return f"{100 * value:.0f} %"
     units = {"a": "A", "w": "W", "kwh": "kWh", "eur": "EUR", "minutes": "min"}
     return f"{value} {units[unit]}" if unit in units else str(value)
 
@@ -234,6 +236,19 @@ PROMISE = [
         "a plan by rule",
         replace(FACTS, course=replace(STEADY, by_rule=True)),
         ["31.0 kWh of 40.0 kWh will be charged by 17:00.", "Planned by simple rules: as soon as possible."],
+    ),
+    (
+        "a driver who often leaves early",
+        replace(FACTS, course=replace(STEADY, leaves_early_share=0.214)),
+        [
+            "31.0 kWh of 40.0 kWh will be charged by 17:00.",
+            "The driver may be gone half an hour before (a chance of 21 %), so waiting is weighed.",
+        ],
+    ),
+    (
+        "a driver who hardly ever does",
+        replace(FACTS, course=replace(STEADY, leaves_early_share=0.03)),
+        ["31.0 kWh of 40.0 kWh will be charged by 17:00."],
     ),
     ("nobody is promised anything at a free place", Facts(NOON, charging=False), []),
 ]

@@ -62,6 +62,16 @@ def test_a_full_row_is_named_now_and_in_the_plan_with_what_would_help(world):
     assert told_of_it.promise[0].values["wanted_kwh"] == 30
 
 
+def test_the_plan_tells_how_likely_its_driver_is_to_be_gone(world):
+    charge = world.car("CS-1", offered_a=8)
+    wish(world, charge, energy_wh=8_000, departure=world.now + timedelta(hours=4))
+    make_plan(world.site, "test", world.now)
+
+    lines = {line.code: line for line in told(world, charge).promise}
+
+    assert 0.1 < lines["may leave"].values["early_share"] < 0.28
+
+
 def test_the_picture_and_the_trail_name_the_place_of_a_share(world):
     Circuit.objects.filter(name="row 1").update(limit_a=[10, 10, 10])
     for identity in ("CS-1", "CS-2"):

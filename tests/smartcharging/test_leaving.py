@@ -12,7 +12,7 @@ from smartcharging import goals, punctuality
 from smartcharging.engine.forecast.leaving import OFTEN, Punctuality, Stay, gone
 from smartcharging.engine.plan.solve import solve
 from smartcharging.engine.plan.window import LEFT_SHORT_EUR_PER_KWH, losses
-from smartcharging.horizon import problem
+from smartcharging.horizon import day as day_of
 from tests.smartcharging.planning_worlds import car, day
 from tests.smartcharging.worlds import World
 
@@ -141,11 +141,27 @@ def test_a_car_whose_driver_named_a_departure_is_planned_with_the_chance_and_oth
         site=world.site, transaction=said, departure=NOW + timedelta(hours=3), energy_wh=6000, source="driver", now=NOW
     )
 
-    by_name = {s.name: s for s in problem(world.site, NOW).sessions}
+    today = day_of(world.site, NOW)
+    by_name = {s.name: s for s in today.problem.sessions}
 
     chance = by_name[f"transaction {said.pk}"].gone_eur_per_kwh
     assert 0 <= chance[0] < 0.05 < chance[11] <= OFTEN * LEFT_SHORT_EUR_PER_KWH
     assert by_name[f"transaction {silent.pk}"].gone_eur_per_kwh == ()
+    assert today.leaves_early == {f"transaction {said.pk}": pytest.approx(chance[9] / LEFT_SHORT_EUR_PER_KWH)}
+
+
+def test_who_leaves_within_half_an_hour_cannot_leave_much_earlier(world):
+    said = world.car("CS-1")
+    goals.set_goal(
+        site=world.site,
+        transaction=said,
+        departure=NOW + timedelta(minutes=35),
+        energy_wh=6000,
+        source="driver",
+        now=NOW,
+    )
+
+    assert day_of(world.site, NOW).leaves_early == {}
 
 
 def test_old_cancelled_and_open_charges_teach_nothing(world):

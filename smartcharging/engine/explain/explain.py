@@ -24,6 +24,7 @@ LEAST_WH = 100.0  # what is missing less than this is not worth a word
 NEAR_A = 1.0
 MORE = 1.1  # a plan that gives a tenth more is a plan that gives more
 ALMOST_ALL = 0.98
+WORTH_A_WORD = 0.05  # a chance that is smaller changes no plan
 MINUTE = timedelta(minutes=1)
 
 
@@ -219,6 +220,9 @@ def _expected(facts: Facts, course: Course) -> Iterator[Line]:
         if full_at is not None:
             yield line("full_at", full_at=full_at)
     planned_wh, cost_eur = _planned(facts, course)
+    early = course.leaves_early_share
+    if early is not None and early >= WORTH_A_WORD and planned_wh >= LEAST_WH and until is not None:
+        yield line("may leave", early_share=round(early, 2))
     if cost_eur is not None and planned_wh >= LEAST_WH:
         yield line("cost", cost_eur=round(cost_eur, 2), planned_kwh=kwh(planned_wh))
 

@@ -64,6 +64,9 @@ class Course:
     by_rule: bool = False
     remedies: Remedies | None = None
     eur_per_kwh: Series = field(default_factory=lambda: np.zeros(0))  # of each slot, for the site; may be unknown
+    leaves_early_share: float | None = (
+        None  # the chance, weighed by the plan, that its driver leaves well before he said
+    )
 
     def ahead(self, now: datetime, until: datetime | None) -> Ahead:
         """What is left of each slot from now on."""

@@ -63,6 +63,7 @@ SENTENCES: Mapping[str, str] = {
     "no plan": _("There is no plan for this car now."),
     "old plan": _("The plan of %(made_at)s no longer holds; it is made anew."),
     "by rule": _("Planned by simple rules: as soon as possible."),
+    "may leave": _("The driver may be gone half an hour before (a chance of %(early_share)s), so waiting is weighed."),
     "full_at": _("Reached at about %(full_at)s."),
     "begins": _("It begins at about %(starts_at)s."),
     "cost": _("What is still to come costs the site about %(cost_eur)s."),
