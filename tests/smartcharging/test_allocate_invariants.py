@@ -61,13 +61,22 @@ def room(world: World, node: int) -> list[float]:
     below = worlds.below(world, node)
     if reading is not None and reading.current_a is not None:
         ours = [sum(max(drawn(s, world)[f], 0.0) for s in below) for f in range(3)]
-        other = [max(a - o, 0.0) for a, o in zip(reading.current_a, ours, strict=True)]
+        infeed = sun(world, node)
+        other = [max(a - o, -s) for a, o, s in zip(reading.current_a, ours, infeed, strict=True)]
         return [a - o for a, o in zip(limit, other, strict=True)]
     if circuit.metered:
         safe = [sum(s.fail_safe_a * phases_of(s)[f] for s in below) for f in range(3)]
         fallback = safe if circuit.fallback_a is None else [circuit.fallback_a] * 3
         return [min(a, b) for a, b in zip(limit, fallback, strict=True)]
-    return limit
+    return [a + s for a, s in zip(limit, sun(world, node), strict=True)]
+
+
+def sun(world: World, node: int) -> list[float]:
+    """What PV feeds in below a circuit, in amps per phase, as far as it is known to be the sun."""
+    if not world.pv_a:
+        return [-(world.pv_w or 0.0) / 690 if node == 0 else 0.0] * 3
+    below = [amps for n, amps in world.pv_a.items() if node in world.grid.path(n)]
+    return [-sum(amps[f] for amps in below) for f in range(3)]
 
 
 def assert_safe(world: World, answer) -> None:

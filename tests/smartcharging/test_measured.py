@@ -142,6 +142,8 @@ def known_of(world: World) -> World:
     return world.but(
         readings={n: r for n, r in world.readings.items() if all_numbers(r.current_a)},
         batteries=(),
+        pv_w=world.pv_w if world.pv_w is not None and math.isfinite(world.pv_w) else None,
+        pv_a={n: amps for n, amps in world.pv_a.items() if all_numbers(amps)},
         sessions=tuple(
             replace(
                 s,
