@@ -7,7 +7,7 @@ series that is no series does (`what_is_wrong`).
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 
@@ -90,16 +90,24 @@ def _limit_right(name: str, limit: float | None, notes: list[str]) -> float | No
 
 def plannable_grid(grid: Grid, notes: list[str]) -> Grid:
     """Circuits with limits that can be planned with. Where it is not known what is to stay free, nothing is left."""
-    circuits = tuple(_circuit_right(circuit, notes) for circuit in grid.circuits)
-    same = all(right is asked for right, asked in zip(circuits, grid.circuits, strict=True))
-    return grid if same else Grid(circuits, grid.supply)
+    if all(map(_is_right, grid.circuits)):
+        return grid
+    return Grid(tuple(c if _is_right(c) else _circuit_right(c, notes) for c in grid.circuits), grid.supply)
+
+
+def _is_right(circuit: Circuit) -> bool:
+    """Thousands of circuits are asked this in each plan."""
+    watts, export, amps = circuit.limit_w, circuit.export_limit_w, circuit.limit_a
+    return (
+        0 <= circuit.margin_a < inf
+        and min(amps) >= 0 <= sum(amps)  # the sum of what is no number is none
+        and (watts is None or watts >= 0)
+        and (export is None or export >= 0)
+    )
 
 
 def _circuit_right(circuit: Circuit, notes: list[str]) -> Circuit:
     watts, export, margin_a = circuit.limit_w, circuit.export_limit_w, circuit.margin_a
-    limits = (*circuit.limit_a, *(w for w in (watts, export) if w is not None))
-    if _sound(margin_a) and all(limit >= 0 for limit in limits):
-        return circuit
     said = f"circuit {circuit.name}: its"
     if not _sound(margin_a):
         notes.append(f"{said} margin is {margin_a} A")
