@@ -1,9 +1,9 @@
 """What the live layer asks to be told again in the next cycle: how hungry each car has shown to be, who is squeezed,
-and how high the load that is not ours stood a moment ago.
+how high the load that is not ours stood a moment ago, and what batteries were told.
 
 Pure. The allocator is stateless: `Allocation.carried` comes out, whoever calls keeps it, and it goes in again as
 `Snapshot.carried`. When it is lost nothing is unsafe: nothing is then known of any car, so nobody lends, nobody is
-excused, and other load is taken at its worst.
+excused, other load is taken at its worst, and batteries start from what they are measured to do.
 
 *Share of an offer.* Most cars take a few percent less than they may, a tapering one much less (`takes`).
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,8 @@ from smartcharging.engine.rules import Rules
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Told = tuple[tuple[float, float], ...]
+"""Set-points in W, each with the moment since when it holds, the last one last."""
 
 ARRIVED, DRAWS, ABOVE_SINCE, DREW, SEEN, LEFT, DELIVERED, SQUEEZED, SWITCHES, WAS_ON, TAKES = range(11)
 WIDTH = 11
@@ -46,6 +49,7 @@ def _empty() -> Floats:
 @dataclass(frozen=True, eq=False)
 class Carried:
     """`cars` has a row per key; `other_a` one per circuit name: L1, L2, L3, sum, and further columns if there are.
+    `battery_w` are the set-points of the last seconds.
 
     Moments are seconds of the epoch; NaN is unknown.
     """
@@ -55,6 +59,7 @@ class Carried:
     cars: Floats = field(default_factory=_empty)
     circuits: tuple[str, ...] = ()
     other_a: Floats = field(default_factory=_empty)
+    battery_w: Mapping[str, Told] = field(default_factory=dict)
 
     def to_json(self) -> str:
         body = {
@@ -63,6 +68,7 @@ class Carried:
             "cars": np.round(self.cars, 3).tolist(),
             "circuits": self.circuits,
             "other_a": np.round(self.other_a, 3).tolist(),
+            "battery_w": self.battery_w,
         }
         return json.dumps(body)
 
@@ -74,9 +80,14 @@ class Carried:
             keys, circuits = tuple(map(str, body["keys"])), tuple(map(str, body["circuits"]))
             cars = np.array(body["cars"], dtype=float).reshape(len(keys), WIDTH)
             other = np.array(body["other_a"], dtype=float).reshape(len(circuits), -1)
-            return cls(float(body["at"]), keys, cars, circuits, other)
-        except (KeyError, TypeError) as error:
+            told = {str(key): _told(of_one) for key, of_one in body["battery_w"].items()}
+            return cls(float(body["at"]), keys, cars, circuits, other, told)
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not what the live layer carries: {error}") from error
+
+
+def _told(of_one: list[tuple[float, float]]) -> Told:
+    return tuple((float(since), float(power_w)) for since, power_w in of_one)
 
 
 def rows_of(carried: Carried | None, keys: tuple[str, ...], arrived: Floats) -> Floats:

@@ -82,7 +82,7 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
         node_reason={n: said or held_back.get(n, "") for n, said in _node_reasons(snapshot, left, spare).items()},
         told_a=_per_node(np.round(fleet.tree.sums(now_a[:, None] * fleet.uses), 6), fleet.circuits),
         circuits=snapshot.grid.names,
-        carried=_carry(snapshot, fleet, left, target),
+        carried=_carry(snapshot, fleet, left, target, battery_w),
     )
 
 
@@ -93,15 +93,16 @@ def _wide(fleet: Fleet, of_nodes: Floats) -> Floats:
     return table
 
 
-def _carry(snapshot: Snapshot, fleet: Fleet, left: Residual, target: Aim) -> Carried:
-    """What the next cycle must know: since when who is squeezed, and how often a charge was paused."""
+def _carry(snapshot: Snapshot, fleet: Fleet, left: Residual, target: Aim, battery_w: dict[str, float]) -> Carried:
+    """What the next cycle must know: since when who is squeezed, how often a charge was paused, what batteries do."""
     now, cars = snapshot.now.timestamp(), fleet.memory
     since = cars[:, carried.SQUEEZED]
     cars[:, carried.SQUEEZED] = np.where(target.squeezed, np.where(np.isnan(since), now, since), np.nan)
     stopped = (cars[:, carried.WAS_ON] > 0) & (fleet.offered_a == 0) & (cars[:, carried.DELIVERED] > 0)
     cars[:, carried.SWITCHES] += stopped
     cars[:, carried.WAS_ON] = np.where(np.isnan(fleet.offered_a), cars[:, carried.WAS_ON], fleet.running)
-    return Carried(now, fleet.keys, cars, snapshot.grid.names, left.believed)
+    told = battery.to_remember(snapshot, battery_w)
+    return Carried(now, fleet.keys, cars, snapshot.grid.names, left.believed, told)
 
 
 def _peak(snapshot: Snapshot, roll: Roll) -> list[Narrowing]:
