@@ -104,33 +104,34 @@ def _rooms(snapshot: Snapshot, limits: list[list[float]]) -> list[list[float]]:
     for n in range(len(grid) - 1, -1, -1):  # children stand behind their parents
         circuit = grid.circuits[n]
         margin = max(circuit.margin_a, 0.0)
-        copper = [_positive(a - margin) for a in circuit.limit_a]
-        allowed = [_positive(a - margin) for a in limits[n][:W]]
-        told = _numbers(snapshot.background_a.get(n))
-        worst = _numbers(circuit.worst_a)
+        told, worst = _numbers(snapshot.background_a.get(n)), _numbers(circuit.worst_a)
         unknown = told is None and (circuit.metered or n in snapshot.background_a)
         fallback_a = circuit.fallback_a if circuit.metered else None
-        own = [max(a, 0.0) for a in told or (worst if fallback_a is None else None) or NOTHING]
-        known = [b + a for b, a in zip(known_below[n], own, strict=True)]
-        if fallback_a is not None:
-            # Commissioned with the worst load taken off; a load that is known to be more than that counts all the same.
-            meant = _positive(fallback_a)
-            load = [max(a - meant, k) for a, k in zip(copper, known, strict=True)]
-            taken = known
-        else:
+        own = told or (worst if fallback_a is None else None) or NOTHING
+        known = _sums(known_below[n], own)
+        if fallback_a is None:
             meant = math.inf
             spared = margin if unknown and worst is not None else 0.0
-            load = [b + a + spared for b, a in zip(below[n], own, strict=True)]
-            taken = load
-        rooms[n] = [min(_positive(a - t), meant) for a, t in zip(allowed, taken, strict=True)]
+            load = taken = [a + spared for a in _sums(below[n], own)]
+        else:
+            # Commissioned with the worst load taken off; a load that is known to be more than that counts all the same.
+            meant, taken = _positive(fallback_a), known
+            load = [max(_positive(a - margin) - meant, k) for a, k in zip(circuit.limit_a, known, strict=True)]
+        rooms[n] = [min(_positive(a - margin - t), meant) for a, t in zip(limits[n][:W], taken, strict=True)]
         rooms[n].append(min(_positive(limits[n][W] - sum(taken) * three / 3), meant * three))
         rooms[n] += _uneven_room(circuit, known)
         if unknown and worst is None:  # nobody takes more than his fail-safe; above, the rest of the limit may be used
-            load = [max(one, a - s) for one, a, s in zip(load, copper, safe[n], strict=True)]
+            rest = [_positive(a - margin) - s for a, s in zip(circuit.limit_a, safe[n], strict=True)]
+            load = [max(a, r) for a, r in zip(load, rest, strict=True)]
         if circuit.parent is not None:
-            below[circuit.parent] = [b + one for b, one in zip(below[circuit.parent], load, strict=True)]
-            known_below[circuit.parent] = [b + k for b, k in zip(known_below[circuit.parent], known, strict=True)]
+            below[circuit.parent] = _sums(below[circuit.parent], load)
+            known_below[circuit.parent] = _sums(known_below[circuit.parent], known)
     return rooms
+
+
+def _sums(amps: list[float], more: Phases | list[float]) -> list[float]:
+    """Phase by phase. What is fed in is not counted on."""
+    return [a + max(b, 0.0) for a, b in zip(amps, more, strict=True)]
 
 
 def _uneven_room(circuit: Circuit, load: list[float]) -> list[float]:
