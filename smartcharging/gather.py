@@ -7,6 +7,7 @@ old: a stale measurement is absent, never zero. What it returns is frozen; the e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,7 +34,7 @@ from smartcharging.places import (
     wired,
 )
 from smartcharging.planned import planned_now
-from smartcharging.remember import EvseMemory, phase_currents
+from smartcharging.remember import EvseMemory
 
 _PHASE_INDEX = {"L1": 0, "L2": 1, "L3": 2}
 
@@ -238,15 +239,18 @@ def _background(devices: Iterable[Device], circuits: Iterable[Circuit]) -> list[
 def _currents_at_nodes(
     devices: Iterable[Device], node_of_device: Mapping[int, int], fresh: Mapping[int, Measurement], supply: Supply
 ) -> dict[int, Phases]:
+    """By circuit, what these devices take together: not a number as soon as one that should tell is silent."""
     sums: dict[int, list[float]] = {}
     for device in devices:
         found, node = fresh.get(device.pk), node_of_device.get(device.pk)
-        if found is None or node is None:
+        if node is None:
             continue
-        currents = phase_currents(found)
-        if currents is None and found.power_w is not None:
+        currents = _meter_currents(device, found) if found is not None else None
+        if currents is None and found is not None and found.power_w is not None:
             currents = spread_a(found.power_w, wired(device.wiring), supply)
-        for phase, amps in enumerate(currents or ()):
+        if currents is None and not device.connect:
+            continue  # a relay without a meter, whose load nobody measures
+        for phase, amps in enumerate(currents or (math.nan,) * 3):
             sums.setdefault(node, [0.0, 0.0, 0.0])[phase] += amps
     return {node: (a, b, c) for node, (a, b, c) in sums.items()}
 

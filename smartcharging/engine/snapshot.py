@@ -123,7 +123,8 @@ class Snapshot:
 
     `background_a` are known loads directly below a node that has no meter of its own; nobody adds them where a meter
     already counts them. `pv_a` says at which node the sun feeds in, and how much (negative, per phase): circuits
-    may not count on it. When only `pv_w` is known, it is taken to feed in at the grid connection, evenly.
+    may not count on it. When only `pv_w` is known, it is taken to feed in at the grid connection, evenly. Of a place
+    where one of them is silent neither has a number.
     """
 
     now: datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -533,3 +534,35 @@ def test_two_operators_hands_each_narrow_the_same_place(world):
     hands = snapshot(world.site, datetime.now(UTC)).narrowings
 
     assert sorted(n.limit_a for n in hands) == [9, 12]
+
+
+def test_a_load_that_falls_silent_leaves_the_boards_load_unknown_and_never_smaller(world):
+    row = world.node("row 1")
+    for name in ("heater", "pump"):
+        load = Device.objects.create(site=world.site, name=name, kind="load", connect="tcp://127.0.0.1:1502?unit=9")
+        Feed.objects.create(circuit=row, device=load)
+        world.measure(name, current_a=(5.0, 5.0, 5.0), power_w=3450.0)
+    relay = Device.objects.create(site=world.site, name="relay", kind="load")  # that nobody measures
+    Feed.objects.create(circuit=row, device=relay)
+    world.car("CS-1", offered_a=0)
+    heard = snapshot(world.site, NOW)
+
+    world.measure("pump", ago_s=60, current_a=(5.0, 5.0, 5.0), power_w=3450.0)
+    silent = snapshot(world.site, NOW)
+
+    assert heard.background_a == {1: (10, 10, 10)}
+    assert all(math.isnan(a) for a in silent.background_a[1])
+    key = world.key("CS-1")
+    assert allocate(heard).shares[key].limit_a > 6
+    assert allocate(silent).shares[key].limit_a <= 6
+    assert allocate(silent).shares[key].reason == "meter stale: row 1"
+
+
+def test_a_roof_that_falls_silent_holds_no_car_back(world):
+    world.car("CS-1", offered_a=0)
+    heard = allocate(snapshot(world.site, NOW)).shares[world.key("CS-1")]
+
+    world.measure("roof", ago_s=60, power_w=0.0, current_a=(0.0, 0.0, 0.0))
+    silent = allocate(snapshot(world.site, NOW)).shares[world.key("CS-1")]
+
+    assert silent.limit_a == heard.limit_a > 6

@@ -25,14 +25,15 @@ from smartcharging.engine import carried
 from smartcharging.engine.carried import Carried
 from smartcharging.engine.grid import NOMINAL_V, Phases, power_weight
 from smartcharging.engine.limits import PHASES, SUM, Rank, narrow, peak_limit_w
-from smartcharging.engine.live import battery, feeding
 from smartcharging.engine.live.admission import admit, loading
 from smartcharging.engine.live.aim import Aim, aim
+from smartcharging.engine.live.battery import to_remember
 from smartcharging.engine.live.filling import EPS, fill
 from smartcharging.engine.live.fleet import APART, Fleet
-from smartcharging.engine.live.measured import only_numbers
+from smartcharging.engine.live.measured import only_numbers, unknown_sun
 from smartcharging.engine.live.residual import Residual, residual
 from smartcharging.engine.live.roll import Roll
+from smartcharging.engine.live.settling import Batteries
 from smartcharging.engine.live.tree import Floats, known_or, least_of, sum_of
 from smartcharging.engine.priorities import Flags
 from smartcharging.engine.rules import DEFAULT, Rules
@@ -47,6 +48,7 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     Every share is 0 or at least the car's minimum. Raises only for a snapshot that contradicts itself (a session or
     a narrowing at a node that is not there); `engine/live/fallback.py` is for that moment.
     """
+    dark = unknown_sun(snapshot)
     snapshot = only_numbers(snapshot)
     roll = Roll.of(snapshot)
     peak = _peak(snapshot, roll)
@@ -54,43 +56,29 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
     behind = narrow(snapshot.grid, snapshot.narrowings, snapshot.now) if peak else limits
     fleet = Fleet.of(snapshot, roll, limits, rules)
     left = residual(snapshot, fleet, limits, behind, rules)
-    wish = battery.wishes(snapshot)
-    supply = snapshot.grid.supply
-    back = feeding.room_back(snapshot, fleet, limits) if snapshot.batteries else np.zeros((fleet.tree.size, APART))
-    gives = feeding.within(snapshot, fleet, wish, back)
-    relief = _wide(fleet, battery.relied_on(snapshot.batteries, gives, fleet.tree.size, supply))
+    batteries = Batteries.of(snapshot, fleet, limits, dark)
 
-    target = aim(snapshot, fleet, left, left.kind - relief, rules)
-    charging = _wide(fleet, battery.held(snapshot.batteries, fleet.tree.size, supply))
-    now_a, waits = step(fleet, target, left.table - relief - charging, rules)
+    target = aim(snapshot, fleet, left, left.kind - batteries.relief, rules)
+    now_a, waits = step(fleet, target, left.table - batteries.relief - batteries.charging, rules)
 
     load = fleet.load(now_a)
     rest = left.table - load
-    spare = rest[:, :APART]
-    battery_w: dict[str, float] = {}
-    if snapshot.batteries:
-        yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
-        battery_w, spare = battery.settle(snapshot, fleet, limits, gives, spare, yields[:, :APART], back)
-    held_back = feeding.held_at(snapshot, fleet, wish, battery_w, back)
+    yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
+    battery_w, free = batteries.settle(rest, yields)
+    spare = free[:, :APART]
+    held_back = batteries.held_back(battery_w)
     # Judged without the battery's help: what only a battery holds up is already worth a quick message.
     broken = _broken(fleet, left, left.raw - fleet.held)
     return Allocation(
         shares=_shares(snapshot, fleet, target, now_a, waits, broken),
         battery_w=battery_w,
         load_a=_per_node(left.other + load, fleet.circuits),
-        headroom_a=_headroom(spare, fleet.circuits, power_weight(3, supply)),
+        headroom_a=_headroom(spare, fleet.circuits, power_weight(3, snapshot.grid.supply)),
         node_reason={n: said or held_back.get(n, "") for n, said in _node_reasons(snapshot, left, spare).items()},
         told_a=_per_node(np.round(fleet.tree.sums(now_a[:, None] * fleet.uses), 6), fleet.circuits),
         circuits=snapshot.grid.names,
         carried=_carry(snapshot, fleet, left, target, battery_w),
     )
-
-
-def _wide(fleet: Fleet, of_nodes: Floats) -> Floats:
-    """Each node's own with all below it, and nothing in the further columns."""
-    table = np.zeros((len(of_nodes), fleet.columns))
-    table[:, : of_nodes.shape[1]] = fleet.tree.sums_of_nodes(of_nodes)
-    return table
 
 
 def _carry(snapshot: Snapshot, fleet: Fleet, left: Residual, target: Aim, battery_w: dict[str, float]) -> Carried:
@@ -101,7 +89,7 @@ def _carry(snapshot: Snapshot, fleet: Fleet, left: Residual, target: Aim, batter
     stopped = (cars[:, carried.WAS_ON] > 0) & (fleet.offered_a == 0) & (cars[:, carried.DELIVERED] > 0)
     cars[:, carried.SWITCHES] += stopped
     cars[:, carried.WAS_ON] = np.where(np.isnan(fleet.offered_a), cars[:, carried.WAS_ON], fleet.running)
-    told = battery.to_remember(snapshot, battery_w)
+    told = to_remember(snapshot, battery_w)
     return Carried(now, fleet.keys, cars, snapshot.grid.names, left.believed, told)
 
 
@@ -131,7 +119,7 @@ def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats,
     `room` is what the nodes allow cars now. Decreases are taken at once; increases share what is left when everyone
     is held to the most he may be drawing.
     """
-    goal, level = target.current_a, fleet.level_a
+    goal, level = target.current_a, fleet.surely_a
     spare = room - fleet.held
     rising = target.follows & (goal > level + EPS)
     ramp = np.where(np.isnan(fleet.offered_a), np.inf, np.maximum(rules.ramp_a, rules.ramp_share * target.cap_a))
@@ -151,6 +139,7 @@ def step(fleet: Fleet, target: Aim, room: Floats, rules: Rules) -> tuple[Floats,
     offered = known_or(fleet.offered_a, 0.0)
     # What it has, it keeps, unless it is to come down; and a ripple upwards is not worth a message.
     keeps = target.follows & (offered >= fleet.min_a - EPS) & (offered <= goal + EPS) & (offered > 0)
+    keeps &= offered <= level + EPS
     ripple = keeps & (reached < offered + rules.ripple_a) & (reached < target.cap_a - EPS)
     reached = np.where(ripple | (keeps & (reached < offered)), offered, reached)
     waits = target.follows & (reached < goal - np.maximum(fleet.step_a, rules.ripple_a) - EPS)

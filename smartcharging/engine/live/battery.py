@@ -19,15 +19,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from smartcharging.engine.carried import Told
-from smartcharging.engine.grid import Supply
-from smartcharging.engine.limits import SUM, Limits
-from smartcharging.engine.live.feeding import discharge_a, net_w
-from smartcharging.engine.live.fleet import Fleet
-from smartcharging.engine.live.residual import spread
-from smartcharging.engine.live.tree import Floats
+from smartcharging.engine.live.feeding import net_w
 from smartcharging.engine.snapshot import BatteryState, Snapshot
 
-IDLE_W = 50.0  # a set-point smaller than this only warms the inverter
 FOLLOWS_S = 15.0  # so long ago a set-point may have been given that the meter shows now
 MEASURED_S = 30.0  # after so long at the latest a battery is measured to do what it was told, or does not follow
 EXACT = 0.1  # share of its power by which a battery may miss its set-point and still follow it
@@ -120,76 +114,3 @@ def able(battery: BatteryState, power_w: float) -> float:
     if power_w < 0 and battery.soc <= battery.min_soc:
         return 0.0
     return float(min(max(power_w, -battery.max_discharge_w), battery.max_charge_w))
-
-
-def relied_on(
-    batteries: tuple[BatteryState, ...], wish: Mapping[str, float], size: int, supply: Supply = Supply.TN
-) -> Floats:
-    """Amps by which the batteries relieve their nodes for certain: told to discharge, and measured doing it."""
-    table = np.zeros((size, 4))
-    for battery in batteries:
-        table[battery.node] += spread(battery, _relied_on_w(battery, wish), supply)
-    return table
-
-
-def _relied_on_w(battery: BatteryState, wish: Mapping[str, float]) -> float:
-    return 0.0 if battery.power_w is None else min(max(battery.power_w, wish.get(battery.key, 0.0)), 0.0)
-
-
-def held(batteries: tuple[BatteryState, ...], size: int, supply: Supply = Supply.TN) -> Floats:
-    """Amps the batteries are charging with now: theirs until they are seen to have let go."""
-    table = np.zeros((size, 4))
-    for battery in batteries:
-        table[battery.node] += spread(battery, max(battery.power_w or 0.0, 0.0), supply)
-    return table
-
-
-def settle(
-    snapshot: Snapshot,
-    fleet: Fleet,
-    limits: Limits,
-    wish: Mapping[str, float],
-    room: Floats,
-    yields: Floats,
-    back: Floats,
-) -> tuple[dict[str, float], Floats]:
-    """The set-points, and the amps they leave at each node.
-
-    `room` is what is left at each node after everything the cars may draw, without any battery. Where it is negative
-    the battery below may discharge to relieve it, as far as it can, whatever it would have liked to do; charging
-    never makes room negative. A node without room for anything (fire) puts the battery on standby.
-
-    `back` is what the batteries below each node may feed back together (`feeding.room_back`), and `wish` fits in it.
-    What cars count on is kept for the battery that gives it, before another takes more than it wished.
-    """
-    supply = snapshot.grid.supply
-    counted_on = {b.key: _relied_on_w(b, wish) for b in snapshot.batteries}
-    room, yields, back = room.copy(), yields.copy(), back - discharge_a(snapshot, fleet, counted_on)
-    answer: dict[str, float] = {}
-    for battery in sorted(snapshot.batteries, key=lambda b: b.key):
-        path = fleet.tree.path(battery.node)
-        at = list(path)
-        one_w = spread(battery, 1.0, supply)
-        used = one_w > 0
-        if any(_shut(limits, n) for n in path if n < fleet.circuits):
-            answer[battery.key] = 0.0
-            continue
-        # The most it may take (negative: the least it has to give) so that no node above it is over its limit.
-        most_w = float((room[at][:, used] / one_w[used]).min())
-        charge_w = max(float((yields[at][:, used] / one_w[used]).min()), 0.0)
-        power_w = min(wish.get(battery.key, 0.0), most_w, charge_w)
-        power_w = able(battery, power_w)
-        back[at] -= spread(battery, counted_on[battery.key], supply)
-        power_w = max(power_w, -max(float((back[at][:, used] / one_w[used]).min()), 0.0))
-        if abs(power_w) < IDLE_W and most_w >= 0:
-            power_w = 0.0
-        answer[battery.key] = power_w
-        for n in path:
-            room[n] -= spread(battery, power_w, supply)
-            yields[n] -= spread(battery, power_w, supply)
-            back[n] += spread(battery, min(power_w, 0.0), supply)
-    return answer, room
-
-
-def _shut(limits: Limits, node: int) -> bool:
-    return bool((limits.table[node, :SUM] <= 0).all())

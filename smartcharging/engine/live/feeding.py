@@ -5,8 +5,8 @@ it: the sun, and other batteries. So the room is asked of every circuit on the w
 
 *Fuses.* Other load takes off what flows back only as far as it is surely there: what the meter shows, without the
 batteries and without everything that it may be showing of cars, for a car may stop at any moment. A circuit without a
-meter has the load and the sun that are known of it, and uses nothing else. Behind a silent meter nothing is used and
-the sun may fill the fuse by itself, so no battery discharges through it.
+meter has the load and the sun that are known of it, and uses nothing else. Behind a silent meter, and beside sun that
+is not known, nothing is used and the sun may fill the fuse by itself, so no battery discharges through it.
 
 *Export limits* are contracts and orders, which are measured over seconds to a quarter hour: there cars count while they
 charge. Without a reading at the circuit nothing is fed back on purpose.
@@ -18,7 +18,7 @@ that of the site.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -33,9 +33,13 @@ from smartcharging.engine.snapshot import BatteryState, Snapshot
 FULL_A = 1e-6
 
 
-def room_back(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Floats:
+def room_back(snapshot: Snapshot, fleet: Fleet, limits: Limits, dark: Collection[int]) -> tuple[Floats, Floats]:
     """Amps that all batteries below each node may discharge together: on L1, L2, L3 by its fuse, and all together by
-    what it may export. Never below zero, infinite where nothing limits it."""
+    what it may export. Never below zero, infinite where nothing limits it.
+
+    At the `dark` circuits nobody knows the sun. The second table asks nothing of what nobody can see: of circuits
+    with a silent meter, or in the dark.
+    """
     circuits = snapshot.grid.circuits
     count = len(circuits)
     charging = np.zeros((count, 4))
@@ -46,11 +50,20 @@ def room_back(snapshot: Snapshot, fleet: Fleet, limits: Limits) -> Floats:
 
     room = np.full((fleet.tree.size, 4), np.inf)
     copper = _copper(snapshot)
-    room[:count, :SUM] = copper - margin[:, None] + _least_load(snapshot, fleet, copper, charging)
+    room[:count, :SUM] = copper - margin[:, None] + _least_load(snapshot, fleet, copper, charging, dark)
     for n in np.flatnonzero(np.isfinite(limits.export_w)).tolist():
         shown_w = net_w(snapshot, n)
         room[n, SUM] = -np.inf if shown_w is None else (limits.export_w[n] + shown_w) / NOMINAL_V - charging[n, SUM]
-    return np.maximum(np.where(np.isnan(room), 0.0, room), 0.0)
+    room = np.maximum(np.where(np.isnan(room), 0.0, room), 0.0)
+    seen = room.copy()
+    seen[:count][_unseen(snapshot, dark)] = np.inf
+    return room, seen
+
+
+def _unseen(snapshot: Snapshot, dark: Collection[int]) -> Flags:
+    current, _ = readings_of(snapshot)
+    fresh: Flags = np.asarray(np.isfinite(current).all(axis=1))
+    return np.array([c.metered or n in dark for n, c in enumerate(snapshot.grid.circuits)]) & ~fresh
 
 
 def _copper(snapshot: Snapshot) -> Floats:
@@ -59,12 +72,12 @@ def _copper(snapshot: Snapshot) -> Floats:
     return narrow(snapshot.grid, about_copper, snapshot.now).table[:, :SUM]
 
 
-def _least_load(snapshot: Snapshot, fleet: Fleet, copper: Floats, charging: Floats) -> Floats:
+def _least_load(snapshot: Snapshot, fleet: Fleet, copper: Floats, charging: Floats, dark: Collection[int]) -> Floats:
     """Amps per phase that are surely used at each circuit without batteries and cars; negative where it feeds back."""
     count = len(snapshot.grid)
     current, _ = readings_of(snapshot)
     fresh: Flags = np.asarray(np.isfinite(current).all(axis=1))
-    silent = np.array([c.metered for c in snapshot.grid.circuits]) & ~fresh
+    silent = _unseen(snapshot, dark)
     cars = fleet.tree.sums(fleet.shown)[:count, :SUM]
     own = np.zeros((fleet.tree.size, SUM))
     own[:count] = sun_of(snapshot, count)[:, :SUM]
@@ -100,7 +113,7 @@ def within(snapshot: Snapshot, fleet: Fleet, wish: Mapping[str, float], room: Fl
     """The wishes, in W, of which those to discharge fit in the room together: where they do not, all that feed through
     the same place give up the same part."""
     wanted = discharge_a(snapshot, fleet, wish)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         part = np.where(wanted > 0, np.minimum(room / wanted, 1.0), 1.0)
     part = fleet.tree.least_above(part)
     held = dict(wish)

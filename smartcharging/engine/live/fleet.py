@@ -57,9 +57,11 @@ class Fleet:
     fail_safe_a: Floats
     offered_a: Floats  # NaN: not known
     level_a: Floats  # the limit its EVSE stands by
+    surely_a: Floats  # … and at the least, where its lease has ended: it may have fallen back
     hold: Floats  # the most it may draw, columns as `uses`
     drawn: Floats  # what is surely taken, zero where unknown
     risen: Floats  # what it probably takes by now, if its limit rose since it was measured
+    late: Flags  # switched on a moment ago, and not seen to take anything yet
     shown: Floats  # the most of what a meter shows that may be its doing
     keeps_a: Floats  # what it makes use of, a little more included; infinite while it uses all it has
     lends: Flags  # has shown that it leaves something unused
@@ -71,7 +73,7 @@ class Fleet:
     fresh_start: Flags  # on for less than the minimum time
     worn: Flags  # paused so often that it is kept on
     fresh_pause: Flags
-    paused: Flags  # by us, since it came
+    paused: Flags  # by us, since it came, and not long ago
     fast: Flags
     surplus: Flags
     planned_a: Floats  # NaN: no valid plan
@@ -173,6 +175,8 @@ class Fleet:
             unsure = np.where(known, (age_s > awaited_s - rules.follow_s) & ~leaves, wants & reachable)
             unsure = unsure & (awaited_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
+            idle = known & (most < rules.wake_a) & (level >= np.maximum(fact.min_a, 0.0)) & (level > 0)
+            late = idle & wants & reachable & (awaited_s <= rules.unsure_s)
 
             here = ~np.isnan(fact.here_s)
             shown = np.where(known[:, None], np.maximum(spread(likely), risen), np.where(here[:, None], hold, 0.0))
@@ -189,15 +193,17 @@ class Fleet:
             # Who was never seen to take anything was not paused: he is still waiting for his first amp.
             delivered = memory[:, carried.DELIVERED] != 0.0
             fresh_pause = fresh_pause & delivered
-            paused = delivered & (fact.off_since_s < known_or(here_s, np.inf))
+            paused = delivered & (fact.off_since_s < np.minimum(known_or(here_s, np.inf), rules.restart_s))
             cap, cap_reason = _caps(keys, station, uses[:, SUM], limits)
             min_a = np.maximum(fact.min_a, 0.0)
             keeps, lends = _keeps(memory, offered, min_a, cap, awaited_s <= rules.unsure_s, doubt, rules)
         planned = fact.planned_w if snapshot.plan_valid else np.full(len(keys), np.nan)
         priority = fact.priority
-        # As `priorities.urgency` has it; the last key sorts first.
+        # As `priorities.urgency` has it; the last key sorts first. Who runs is let run, the longer the more often
+        # he was paused: of two of whom one can charge, the one that waits is soon the more urgent.
         came = known_or(-here_s, np.inf)
-        order = np.lexsort((roll.alphabet, came, slack, ~fresh_start, ~must, -priority))
+        lead_s = np.where(offered > 0, rules.lead_s * (1.0 + memory[:, carried.SWITCHES]), 0.0)
+        order = np.lexsort((roll.alphabet, came, slack - lead_s, ~fresh_start, ~must, -priority))
         return cls(
             keys=keys,
             tree=tree,
@@ -215,9 +221,11 @@ class Fleet:
             fail_safe_a=safe,
             offered_a=offered,
             level_a=level,
+            surely_a=np.where(fact.lease_ended_s >= 0, np.fmin(level, safe), level),
             hold=hold,
             drawn=drawn,
             risen=risen,
+            late=late,
             shown=shown,
             keeps_a=np.maximum(keeps, min_a),
             lends=lends,

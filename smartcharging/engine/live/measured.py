@@ -18,25 +18,29 @@ from smartcharging.engine.snapshot import BatteryState, Snapshot
 def only_numbers(snapshot: Snapshot) -> Snapshot:
     """The same snapshot, in which everything measured is a number or not known.
 
-    A circuit without a meter whose own load is no number has its commissioned worst load; without one, or when it is
-    the sun there that is no number, it is like a circuit whose meter is silent.
+    A circuit without a meter whose own load is no number has its commissioned worst load; without one it is like a
+    circuit whose meter is silent. Sun that is no number helps nobody; what it may feed back is another matter
+    (`unknown_sun`).
     """
     background, pv = _numbers(snapshot.background_a), _numbers(snapshot.pv_a)
-    pv_w = _number(snapshot.pv_w)
     batteries = tuple(b if _is_known(b) else _with_numbers(b) for b in snapshot.batteries)
     circuits = snapshot.grid.circuits
     silent = {n for n in snapshot.background_a if n not in background and circuits[n].worst_a is None}
-    silent |= {n for n in snapshot.pv_a if n not in pv}
-    if pv_w != snapshot.pv_w and not snapshot.pv_a:
-        silent.add(0)  # where it would be taken to feed in
     return replace(
         snapshot,
         grid=_with_silent(snapshot.grid, silent) if silent else snapshot.grid,
         batteries=batteries,
         background_a=background,
         pv_a=pv,
-        pv_w=pv_w,
+        pv_w=_number(snapshot.pv_w),
     )
+
+
+def unknown_sun(snapshot: Snapshot) -> set[int]:
+    """The circuits at which the sun may be feeding in, and it is not known how much."""
+    if snapshot.pv_a:
+        return {n for n, amps in snapshot.pv_a.items() if not all(math.isfinite(a) for a in amps)}
+    return {0} if snapshot.pv_w is not None and not math.isfinite(snapshot.pv_w) else set()
 
 
 def _number(value: float | None) -> float | None:

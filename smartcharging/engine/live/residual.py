@@ -12,7 +12,7 @@ negative load it is.
 A node whose meter is silent gives the EVSEs below it its `fallback_a` together, or their fail-safes when it has none.
 Above it, where there is no meter either, its own load is taken to be what that fallback was commissioned for: the
 limit less the fallback. Where the meter last showed more other load than was commissioned, that load is taken to stand
-until it shows otherwise: that a meter falls silent gives nobody more.
+until it shows otherwise, there and above: that a meter falls silent gives nobody more.
 
 *Metering lag.* Meter and EVSE are not read in the same instant. A car that stopped by itself since its last
 measurement is subtracted although it takes nothing; the error corrects itself at the next one, and shows at the meter
@@ -22,9 +22,10 @@ A car whose limit *we* raised, or that has only just come, is a different matter
 its rise shows at the meter first, looks like other load, and everybody is lowered for it. So there are two readings
 of one meter: other load is at least what is left if such a car takes its limit by now, at most what is left if it
 does not. What it was before decides between the two (`engine/carried.py`); where nothing is remembered, nobody is
-raised by the one (`table`), nor lowered by the other (`kind`). Other load that rises in the very moment in which a car
-is awaited can so stay unseen until the car takes its limit; then the circuit is above its limit by no more than that
-rise, until the next reading.
+raised by the one (`table`), nor lowered by the other (`kind`). A car that was switched on and reported nothing taken
+begins when it likes: for a minute what the meter then shows more, and it may take, is taken to be it. Other load that
+rises in the very moment in which a car is awaited can so stay unseen until the car takes its limit; then the circuit is
+above its limit by no more than that rise, until the next reading.
 
 *Imbalance.* Where a circuit limits it, what is uneven on a phase (cars on one or two, and other load) may stand above
 the lowest of the others by so much. What the others carry is counted only as far as it surely flows.
@@ -42,6 +43,7 @@ from numpy.typing import NDArray
 from smartcharging.engine import carried
 from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight, spread_a
 from smartcharging.engine.limits import PHASES, SUM, Limits, Rank
+from smartcharging.engine.live.admission import loading
 from smartcharging.engine.live.fleet import APART, Fleet
 from smartcharging.engine.live.tree import Floats, known_or
 from smartcharging.engine.priorities import Flags
@@ -79,8 +81,13 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, r
     allowed = limit.copy()
     allowed[:, :SUM] = np.maximum(allowed[:, :SUM] - margin[:, None], 0.0)
 
-    meters = _Meters(snapshot, fleet, rules)
-    sure, kind = meters.other_load(fleet.drawn), meters.other_load(fleet.risen)
+    names = snapshot.grid.names
+    remembered = carried.last_other_load(snapshot.carried, names, width)
+    if remembered is None:
+        remembered = np.full((count, width), np.nan)
+    meters = _Meters(snapshot, fleet, rules, remembered)
+    sure = meters.other_load(fleet.drawn)
+    kind = meters.other_load(_begun(fleet, meters, sure - remembered, rules))
     over = np.zeros((size, width), dtype=bool)
     with np.errstate(invalid="ignore"):
         over[:count, :SUM] = meters.current > limits.table[:, :SUM]
@@ -91,10 +98,6 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, r
     beyond = np.zeros((size, width))
     narrower = limits.table < behind.table
     beyond[:count, : SUM + 1][narrower] = behind.table[narrower] - limits.table[narrower]
-    names = snapshot.grid.names
-    remembered = carried.last_other_load(snapshot.carried, names, width)
-    if remembered is None:
-        remembered = np.full((count, width), np.nan)
     believed = carried.other_load(snapshot.carried, names, kind, sure, snapshot.now.timestamp(), rules)
     if believed is None:
         believed, kind = sure, np.where(over[:count], sure, kind)
@@ -156,6 +159,21 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, r
     )
 
 
+def _begun(fleet: Fleet, meters: _Meters, rise: Floats, rules: Rules) -> Floats:
+    """What the cars have risen to, those included that may have begun since they last reported: switched on, seen to
+    take nothing, and then the meter shows more, on every phase no more than they may take. `rise`: of other load."""
+    if not fleet.late.any():
+        return fleet.risen
+    level = np.where(fleet.late, fleet.level_a, 0.0)[:, None] * fleet.uses
+    could = fleet.tree.sums(level)[: meters.count, :SUM]
+    with np.errstate(invalid="ignore"):
+        theirs = (rise[:, :SUM] <= could + rules.wake_a).all(axis=1)  # not where nothing is remembered
+    odd = np.zeros((fleet.tree.size, fleet.columns), dtype=bool)
+    odd[: meters.count] = (meters.fresh & ~theirs)[:, None]
+    begun = fleet.late & ~loading(fleet, odd)
+    return np.where(begun[:, None], np.maximum(fleet.risen, level), fleet.risen)
+
+
 def _without_meter(snapshot: Snapshot, meters: _Meters, n: int) -> tuple[bool, Floats]:
     """What a node whose meter is silent leaves to the cars below it, and whether that is their fail-safes only.
 
@@ -175,7 +193,8 @@ def _uneven(snapshot: Snapshot, fleet: Fleet, other: Floats) -> Floats:
     """How much each phase may carry unevenly: the imbalance that is allowed above the lowest of the others."""
     circuits = snapshot.grid.circuits
     room = np.full((len(circuits), SUM), np.inf)
-    flows = other[:, :SUM] + fleet.tree.sums(fleet.drawn[:, APART:])[: len(circuits)]
+    flows = np.minimum(other[:, :SUM], other[:, APART:]) + fleet.tree.sums(fleet.drawn[:, APART:])[: len(circuits)]
+    flows += all_below(fleet, _lowers(snapshot))[:, :SUM]
     for n, circuit in enumerate(circuits):
         if circuit.imbalance_a is not None:
             for f in range(SUM):
@@ -184,10 +203,20 @@ def _uneven(snapshot: Snapshot, fleet: Fleet, other: Floats) -> Floats:
     return room
 
 
+def _lowers(snapshot: Snapshot) -> Floats:
+    """What batteries on some phases take off these by discharging; what they charge with may stop at any moment."""
+    table = np.zeros((len(snapshot.grid), 4))
+    for battery in snapshot.batteries:
+        if not all(battery.phases):
+            power_w = -battery.max_discharge_w if battery.power_w is None else battery.power_w
+            table[battery.node] += spread(battery, min(power_w, 0.0), snapshot.grid.supply)
+    return table
+
+
 class _Meters:
     """The readings as columns, and what they say about load that is not ours."""
 
-    def __init__(self, snapshot: Snapshot, fleet: Fleet, rules: Rules) -> None:
+    def __init__(self, snapshot: Snapshot, fleet: Fleet, rules: Rules, remembered: Floats) -> None:
         circuits = snapshot.grid.circuits
         three = power_weight(3, snapshot.grid.supply)
         self.fleet, self.count, self.part = fleet, len(circuits), three / 3
@@ -220,7 +249,7 @@ class _Meters:
             worst = np.maximum(np.array(circuit.limit_a) - circuit.margin_a - fallback, 0.0)
             if circuit.fallback_a is None and circuit.worst_a is not None:
                 worst = np.array(circuit.worst_a)
-            self.commissioned[n] = [*worst, worst.sum() * self.part]
+            self.commissioned[n] = np.fmax([*worst, worst.sum() * self.part], remembered[n, : SUM + 1])
 
     @cached_property
     def safe(self) -> Floats:
@@ -274,16 +303,16 @@ def spread(battery: BatteryState, power_w: float, supply: Supply = Supply.TN) ->
     return np.array([*spread_a(power_w, battery.phases, supply), power_w / NOMINAL_V])
 
 
-def surplus_a(snapshot: Snapshot, fleet: Fleet, left: Residual) -> float:
+def surplus_a(snapshot: Snapshot, fleet: Fleet, left: Residual) -> float | None:
     """What would be exported if no surplus car charged and no battery worked, in amps of all phases together.
 
-    Cars come before the battery: what it charges with is surplus too, and what it discharges is not. Nothing when the
-    meter at the grid connection is silent: unknown is not surplus. More sun is believed as slowly as any fall of other
-    load, less of it at once.
+    Cars come before the battery: what it charges with is surplus too, and what it discharges is not. None when the
+    meter at the grid connection or a battery is silent: unknown is not surplus. More sun is believed as slowly
+    as any fall of other load, less of it at once.
     """
     reading = snapshot.readings.get(0)
     if reading is None or not _tells_power(reading) or any(b.power_w is None for b in snapshot.batteries):
-        return 0.0
+        return None
     others = ~(fleet.surplus & ~fleet.must)
     return max(-float(left.other[0, SUM] + fleet.risen[others, SUM].sum()), 0.0)
 
