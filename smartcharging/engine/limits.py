@@ -28,6 +28,7 @@ _SILENT = ("", "", "", "")
 COLUMNS = (*PHASES, "W")
 SUM = 3  # the column after L1, L2, L3: all phases together, in amps (watts divided by the nominal voltage)
 QUARTER_S = 900
+LAST_S = 10.0  # of a quarter hour: too short to make anything good
 PEAK_BURST = 1.5  # a quarter that began quietly may end at this multiple of its target, not more
 
 Table = NDArray[np.float64]
@@ -180,13 +181,14 @@ def peak_limit_w(target_w: float, imported_wh: float | None, now: datetime) -> f
     """What may still be imported on average so that this clock quarter's mean stays at the target.
 
     A quiet start may be made up for, up to `PEAK_BURST` times the target, lest cars be started in the last minute
-    that the next quarter must stop. When the quarter is already lost, nothing controllable adds to it.
+    that the next quarter must stop. When the quarter is already lost, nothing controllable adds to it. What the last
+    seconds can no longer make good is not asked of them: who is on course may stay on it to the end.
     """
     if imported_wh is None:
         return max(target_w, 0.0)
     passed_s = now.minute % 15 * 60 + now.second + now.microsecond / 1e6
-    left_s = max(QUARTER_S - passed_s, 10.0)
-    budget_w = (target_w * QUARTER_S - imported_wh * 3600) / left_s
+    ahead_wh = target_w * passed_s / 3600 - imported_wh
+    budget_w = target_w + ahead_wh * 3600 / max(QUARTER_S - passed_s, LAST_S)
     return min(max(budget_w, 0.0), max(target_w, 0.0) * PEAK_BURST)
 
 
@@ -249,6 +251,8 @@ SENTENCES: Mapping[str, str] = {
     "rising": gettext_noop("Rises step by step."),
     "minimum time on": gettext_noop("Has only just started, so it goes on for a few minutes."),
     "minimum time off": gettext_noop("Has only just paused, so it waits a few minutes."),
+    "steady room": gettext_noop("Was paused, and starts again when there is a little more room than its minimum."),
+    "battery silent": gettext_noop("Nobody knows how much sun is left over, because a battery is silent."),
     "below minimum": gettext_noop("Paused: less is allowed than the minimum current."),
     "ignores its limit": gettext_noop("Takes more than it was allowed."),
     "fail-safe": gettext_noop("A safe current holds, because something is not known."),

@@ -14,6 +14,8 @@ class Rules:
     squeezed_s: float = 10.0  # a running car's minimum must not fit for this long before it is paused …
     squeezed_over: float = 1.1  # … unless that brings a circuit above this multiple of its limit
     restart_a: float = 1.0  # room beyond its minimum for a car that was paused, lest it be paused again
+    restart_s: float = 600.0  # … for so long; then it starts where its minimum fits
+    lead_s: float = 900.0  # by so much less slack another must have to take the place of one that runs; more each time
     switch_budget: int = 6  # so often a charge is paused for economy's sake, then it keeps its minimum
     ramp_a: float = 8.0  # how much one limit may rise in one cycle …
     ramp_share: float = 0.25  # … or by this share of what the car may have, where that is more

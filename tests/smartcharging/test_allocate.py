@@ -208,7 +208,9 @@ def test_a_surplus_car_counts_what_it_takes_itself():
 def test_a_surplus_car_waits_when_the_grid_meter_is_silent():
     world = worlds.one_board(63, metered=True, fallback_a=32.0).with_car("a", "grid", mode=Mode.SURPLUS)
 
-    assert allocate(world).shares["a"].reason == "no surplus"
+    assert allocate(world).shares["a"].reason == "meter stale: grid"
+    heard = world.with_meter("grid", -20.0)
+    assert allocate(heard.with_battery(power_w=None)).shares["a"].reason == "battery silent"
 
 
 def test_a_cloud_does_not_stop_a_car_that_has_just_started():

@@ -144,7 +144,7 @@ def test_a_charger_that_waits_for_its_car_does_not_keep_others_out():
 def test_a_car_that_never_drew_anything_is_not_kept_waiting_for_having_been_paused():
     plaza = square(25.0, battery=False)
     plaza.live(5)
-    plaza.arrive("R1-A", car(delay_s=60.0))  # slow to wake
+    plaza.arrive("R1-A", car(asks=False))  # slow to wake
     plaza.live(5)
     plaza.building[0] = (60.0, 60.0, 60.0)
     plaza.live(25)

@@ -134,7 +134,8 @@ def test_export_limits_are_narrowed_too():
         (7, 30, 1000.0, 12_000),  # behind it: may be made up for
         (7, 30, 0.0, 15_000),  # … within reason
         (22, 30, 1250.0, 10_000),
-        (14, 59, 2500.0, 0),
+        (14, 50, 2500.0, 0),
+        (14, 59, 2500.0, 9_000),  # nothing can be made good any more
         (10, 0, 3000.0, 0),  # lost
     ],
 )

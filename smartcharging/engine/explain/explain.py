@@ -38,7 +38,7 @@ class Explanation:
     helps: tuple[Line, ...]
 
 
-SHORT_WAITS = frozenset({"waits for others", "rising", "minimum time off"})
+SHORT_WAITS = frozenset({"waits for others", "rising", "minimum time off", "steady room"})
 ORDERS = frozenset({"fire", "emergency stop", "grid operator", "contract", "peak", "circuit", "wish"})
 TO_BE_SEEN = frozenset({"unreachable", "ignores its limit", "fail-safe", "below minimum"})
 HOLDS_NOBODY = frozenset(
@@ -341,6 +341,8 @@ def _helps_now(facts: Facts) -> Iterator[Line]:
         yield line("look")
     elif facts.given is not None and code == "meter stale":
         yield line("repair", circuit=_where(facts.given).get("circuit", ""))
+    elif code == "battery silent":
+        yield line("repair_battery")
     elif code == "car full":
         yield line("in_car")
     elif code == "no surplus" or facts.mode is Mode.SURPLUS:

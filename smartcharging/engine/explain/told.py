@@ -92,6 +92,7 @@ SENTENCES: Mapping[str, str] = {
     "wait": _("It gets more by itself within minutes."),
     "over": _("It gets more by itself when that is over."),
     "repair": _("The meter of %(circuit)s must be heard again."),
+    "repair_battery": _("The battery must be heard again."),
     "look": _("The station or the car must be looked at."),
     "take_out": _("The plug must be taken out and put in again."),
     "card": _("Hold a card at the station, or start it from the page."),

@@ -18,13 +18,19 @@ Place = tuple[int, int]
 
 
 def admit(
-    fleet: Fleet, candidates: Flags, need_a: Floats, room: Floats, beyond: Floats | None = None
-) -> tuple[Flags, Floats, dict[int, Place]]:
+    fleet: Fleet,
+    candidates: Flags,
+    need_a: Floats,
+    room: Floats,
+    beyond: Floats | None = None,
+    least_a: Floats | None = None,
+) -> tuple[Flags, Floats, dict[int, Place | None]]:
     """Who of the candidates gets `need_a`, most urgent first; the room left; and where it did not fit for whom.
 
     For cars on one phase each the feasible sets are laminar and the walk is optimal; with mixed phases it is the
     lexicographic choice. `beyond` says by how much a car within its minimum time on may exceed a cell of `room`: as far
-    as the limit that stands behind a mere wish.
+    as the limit that stands behind a mere wish. `least_a` is what is kept free all the same for one that does not get
+    what he needs, so that nobody less urgent takes it; of him no place is told.
     """
     need = np.where(candidates, need_a, 0.0)
     demand = fleet.tree.sums(need[:, None] * fleet.uses)
@@ -33,9 +39,10 @@ def admit(
         return candidates.copy(), room - demand, {}
     admitted = candidates.copy()
     concerned = candidates & loading(fleet, tight)
-    blocked: dict[int, Place] = {}
+    blocked: dict[int, Place | None] = {}
     rows, space, needs = RowsOf(fleet, tight), room.ravel().tolist(), need.tolist()
     more = None if beyond is None else beyond.ravel().tolist()
+    least = None if least_a is None else least_a.tolist()
     starting = fleet.fresh_start.tolist()
     walk = fleet.order[concerned[fleet.order]].tolist()
     for i, mine in zip(walk, rows.of(walk), strict=True):
@@ -47,7 +54,9 @@ def admit(
         if full:
             admitted[i] = False
             blocked[i] = rows.place(full[0])
-            continue
+            if least is None or any(space[row] < least[i] * times - EPS for row, times in mine):
+                continue
+            wanted, blocked[i] = least[i], None
         for row, times in mine:
             space[row] -= wanted * times
     taken = np.where(admitted, need, 0.0)

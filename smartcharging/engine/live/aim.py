@@ -126,27 +126,38 @@ class _Sharing:
             own = self.cap_reason[i]
             self.reasons[i] = "below minimum" if own == STATION_MAXIMUM else own
         possible &= self.cap >= fleet.min_a - EPS
-        rests = possible & fleet.fresh_pause & ~fleet.must
+        rests = possible & fleet.fresh_pause & ~fleet.must & self._fits(possible)
         self._say(rests, "minimum time off")
         possible &= ~rests
         called = self.spare_allowed | (self.plan > 0) | fleet.fresh_start | fleet.worn
         self._say(possible & ~called, "plan")
         self._admit(possible & called)
 
+    def _fits(self, cars: Flags) -> Flags:
+        """Whose minimum has room where each is: of the others something else is to be said than that they rest."""
+        fleet = self.fleet
+        if not (cars & fleet.fresh_pause).any():
+            return cars
+        space = np.where(fleet.uses > 0, fleet.tree.on_the_way(self.room) - fleet.min_a[:, None] * fleet.uses, np.inf)
+        return np.asarray(least_of(space) >= -EPS)
+
     def _admit(self, candidates: Flags) -> None:
         fleet = self.fleet
         # The quarter hour's peak is a matter of money: it may hold a car at its minimum, not switch it on and off. What
         # stands behind it is none: an order, a contract, a fuse.
-        again = candidates & ~np.isnan(fleet.offered_a) & ~fleet.running & fleet.paused
+        again = candidates & ~np.isnan(fleet.offered_a) & ~fleet.running & fleet.paused & ~fleet.must
         need = fleet.min_a + np.where(again & (self.top >= fleet.min_a + self.rules.restart_a), self.rules.restart_a, 0)
-        admitted, _, blocked = admit(fleet, candidates, need, self.room, self.left.beyond_peak)
+        admitted, _, blocked = admit(fleet, candidates, need, self.room, self.left.beyond_peak, fleet.min_a)
         self.room = self.room - fleet.tree.sums(np.where(admitted, fleet.min_a, 0.0)[:, None] * fleet.uses)
+        self._set_on(admitted)
         if blocked:
-            admitted |= self._squeeze(blocked)
-        self.value = np.where(admitted, fleet.min_a, self.value)
+            self._set_on(self._squeeze(blocked))
+
+    def _set_on(self, admitted: Flags) -> None:
+        self.value = np.where(admitted, self.fleet.min_a, self.value)
         self.on |= admitted
 
-    def _squeeze(self, blocked: dict[int, Place]) -> Flags:
+    def _squeeze(self, blocked: dict[int, Place | None]) -> Flags:
         """Say of each whose minimum does not fit why; and which of them are borne with all the same."""
         fleet, left = self.fleet, self.left
         stopped = np.zeros(len(fleet), dtype=bool)
@@ -164,6 +175,9 @@ class _Sharing:
             wanted = needs[i]
             # An order that leaves no room for it has the first word, else the place.
             said = [words[row] for row, times in mine if space[row] < wanted * times - EPS]
+            if place is None:
+                self.reasons[i] = "steady room"
+                continue
             self.reasons[i] = min(said)[1] if said else self._blocked(place)
             self.circuits[i], self.phases[i] = self._where(*place)
             if stays[i]:  # what it takes is in the way of the next
@@ -220,20 +234,13 @@ class _Sharing:
         rests = possible & fleet.fresh_pause
         self._say(rests, "minimum time off")
         possible &= ~rests
-        free = surplus_a(self.snapshot, fleet, self.left)
-        chosen = np.zeros(len(fleet), dtype=bool)
-        needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
-        running = (known_or(fleet.offered_a, 0.0) > 0).tolist()
-        without = np.zeros(len(fleet), dtype=bool)
-        for i in fleet.order[possible[fleet.order]].tolist():
-            enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
-            if enough or fleet.fresh_start[i] or fleet.worn[i]:
-                chosen[i] = True
-                without[i] = not enough
-                free = max(free - needs[i], 0.0)
-        self._say(possible & ~chosen, "no surplus")
+        found = surplus_a(self.snapshot, fleet, self.left)
+        chosen, without, free, blocked = self._choose(possible, found or 0.0)
+        self._say(possible & ~chosen, "no surplus" if found is not None else self._unseen_surplus())
         before = self.value.copy()
         self._admit(chosen)
+        if blocked:
+            self._set_on(self._squeeze(blocked))
         risen = chosen & (self.value > before)
         shared = self.room.copy()
         shared[0, SUM] = min(shared[0, SUM], free)
@@ -244,6 +251,33 @@ class _Sharing:
         self._say(risen & without & fleet.fresh_start, "minimum time on")
         self._say(risen & without & ~fleet.fresh_start, "switched enough")
         self._say(risen & ~without, "surplus")
+
+    def _choose(self, possible: Flags, surplus: float) -> tuple[Flags, Flags, float, dict[int, Place | None]]:
+        """Who gets the surplus [A of all phases together], who of them goes on without it, what is left of it, and
+        whose minimum does not fit for other reasons: he takes none of it from others."""
+        fleet, possible = self.fleet, possible.copy()
+        needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
+        running = (known_or(fleet.offered_a, 0.0) > 0).tolist()
+        blocked: dict[int, Place | None] = {}
+        while True:
+            chosen, without, free = np.zeros_like(possible), np.zeros_like(possible), surplus
+            for i in fleet.order[possible[fleet.order]].tolist():
+                enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
+                if enough or fleet.fresh_start[i] or fleet.worn[i]:
+                    chosen[i] = True
+                    without[i] = not enough
+                    free = max(free - needs[i], 0.0)
+            news = admit(fleet, chosen, fleet.min_a, self.room, self.left.beyond_peak)[2]
+            if not news:
+                return chosen, without, free, blocked
+            blocked |= news
+            possible[list(news)] = False
+
+    def _unseen_surplus(self) -> str:
+        """Why nobody knows what there is."""
+        if self.left.stale[0]:
+            return f"meter stale: {self.snapshot.grid.circuits[0].name}"
+        return "battery silent" if any(b.power_w is None for b in self.snapshot.batteries) else "no surplus"
 
     def offer_standby(self) -> None:
         """Free EVSEs and full cars: their fail-safe where it fits beside the cars, else 0.
