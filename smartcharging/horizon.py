@@ -127,7 +127,7 @@ def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Ca
     if (may_w := max_w(place)) is not None:
         most_w = min(most_w, may_w)
     transaction = place.transaction
-    station_w = place.station.station_max_a
+    station_a = place.station.station_max_a
     leaves = departure_of(place, now)
     takes_w = counted_on_w(most_w, takes_of(shown, place.key))
     # The slot in which it leaves is not promised.
@@ -145,8 +145,8 @@ def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Ca
         mode=mode_of(place),
         hurry=hurry(last, wanted_wh(place), takes_w, SLOT_S, place.memory.phases.drawing),
         name=f"transaction {transaction.pk}" if transaction is not None else "",
-        group=place.station.pk if station_w is not None else None,
-        group_max_w=station_w * power_weight(3, place.supply) * NOMINAL_V if station_w is not None else None,
+        group=place.station.pk if station_a is not None else None,
+        group_max_a=station_a,
     )
 
 

@@ -463,8 +463,8 @@ def test_every_reason_of_the_live_layer_has_a_sentence():
 def test_every_reason_of_the_plan_has_a_clause():
     grid = one_circuit(16, limit_w=10_000)
     problem = day(
-        car("1", 50, 11, group=1, group_max_w=5_000),
-        car("2", 50, 11, group=1, group_max_w=5_000),
+        car("1", 50, 11, group=1, group_max_a=5_000 / 690),
+        car("2", 50, 11, group=1, group_max_a=5_000 / 690),
         car("3", 50, 11, phases=ON_L1, mode=Mode.SURPLUS),
         grid=grid,
         pv_kw=5,

@@ -8,7 +8,7 @@ from itertools import chain, repeat
 import numpy as np
 import pytest
 
-from smartcharging.engine.grid import Circuit, Grid
+from smartcharging.engine.grid import Circuit, Grid, Supply
 from smartcharging.engine.plan.judge import judge
 from smartcharging.engine.plan.solve import solve
 from smartcharging.engine.snapshot import Mode
@@ -426,13 +426,42 @@ def test_a_phase_that_the_building_has_filled_takes_nothing_from_the_others():
 
 def test_two_evses_of_one_station_share_its_inlet():
     world = day(
-        car("1", energy_kwh=40, group=7, group_max_w=12_000), car("2", energy_kwh=40, group=7, group_max_w=12_000)
+        car("1", energy_kwh=40, group=7, group_max_a=12_000 / 690),
+        car("2", energy_kwh=40, group=7, group_max_a=12_000 / 690),
     )
 
     plan = solve(world)
 
     assert kw(plan.session_w["1"] + plan.session_w["2"]) == [12] * 4
     assert plan.shortfall_reason["1"].startswith("group@") or plan.shortfall_reason["2"].startswith("group@")
+
+
+@pytest.mark.parametrize(
+    ("supply", "one", "other", "together_w"),
+    [
+        (Supply.TN, ON_L1, ON_L1, 32 * 230),
+        (Supply.TN, ON_L1, ON_L2, 2 * 32 * 230),
+        (Supply.TN, ON_L1, ALL, 32 * 230),  # what the other has on L1 costs the first as much
+        (Supply.IT, (True, True, False), (True, True, False), 32 * 230),
+        (Supply.IT, ALL, ALL, 32 * 230 * 3**0.5),
+    ],
+)
+def test_an_inlet_is_so_many_amps_on_each_phase(supply, one, other, together_w):
+    grid = replace(one_circuit(), supply=supply)
+    pair = [
+        car("1", energy_kwh=1000, max_kw=7.36, phases=one, group=7, group_max_a=32, value_eur_per_kwh=9),
+        car("2", energy_kwh=1000, max_kw=22, phases=other, group=7, group_max_a=32, value_eur_per_kwh=1),
+    ]
+    if other != ALL:
+        pair[1] = replace(pair[1], max_w=7360.0)
+
+    plan, by_rule = solve(day(*pair, grid=grid)), solve(day(*pair, grid=grid, price=[np.nan] * 4))
+
+    for found in (plan, by_rule):
+        assert found.session_w["1"] + found.session_w["2"] == pytest.approx(together_w, abs=1)
+    both_full = replace(plan, session_w={key: np.full(4, 7360.0) for key in ("1", "2")}, grid_w=np.full(4, 14_720.0))
+    verdict = judge(day(*pair, grid=grid), both_full)
+    assert verdict.worst_name == ("" if other == ON_L2 else "station 7")
 
 
 def test_the_next_car_on_an_evse_starts_when_the_first_has_left():

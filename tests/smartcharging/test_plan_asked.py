@@ -31,7 +31,7 @@ def test_an_odd_number_of_a_car_that_gives_costs_nobody_else_the_plan(field, odd
 
 @pytest.mark.parametrize("odd", [NAN, -INF, -1.0])
 def test_a_station_whose_inlet_is_no_number_gives_its_cars_nothing(odd):
-    plan = solve(day(car("odd", group=1, group_max_w=odd), car("good"), price=PRICE))
+    plan = solve(day(car("odd", group=1, group_max_a=odd), car("good"), price=PRICE))
 
     assert plan.status == "optimal", plan.notes
     assert plan.shortfall_wh == {"odd": 10_000, "good": 0}

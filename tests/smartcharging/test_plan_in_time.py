@@ -52,6 +52,16 @@ def crowd(cars: int, seed: int, per_cent: int = 40, fuse: float = 0.6, **odd) ->
     return replace(problem, sessions=set_right(problem, []))  # some of them come after these twelve hours
 
 
+def paired(problem: PlanProblem, amps: float) -> PlanProblem:
+    """Two EVSEs of each circuit after the other are one station."""
+    count: dict[int, int] = {}
+    sessions = []
+    for s in problem.sessions:
+        count[s.node] = count.get(s.node, -1) + 1
+        sessions.append(replace(s, group=1000 * s.node + count[s.node] // 2, group_max_a=amps))
+    return replace(problem, sessions=tuple(sessions))
+
+
 @st.composite
 def crowds(draw: st.DrawFn) -> PlanProblem:
     losing = tuple(np.linspace(0, 0.2, 48).tolist())
@@ -151,3 +161,14 @@ def test_a_mistake_of_ours_leaves_the_rule_and_says_where_it_was_made():
     assert plan.status == "fallback"
     assert any("stumbles: IndexError: no such cell" in note for note in plan.notes)
     assert sum(plan.session_w.values()).any()
+
+
+@given(st.integers(40, 160), st.integers(0, 10_000), st.sampled_from([5, 40, 100]), st.sampled_from([16.0, 32.0, 40.0]))
+@settings(max_examples=12, deadline=None)
+def test_stations_of_cars_on_one_phase_are_planned_within_each_phase_of_their_inlet(cars, seed, per_cent, amps):
+    problem = paired(crowd(cars, seed, per_cent, fuse=2.0), amps)
+
+    plan = planned_late(problem)
+
+    assert plan.status in ("optimal", "feasible"), plan.notes
+    assert judge(problem, plan).worst_w <= 2

@@ -158,7 +158,7 @@ def test_a_car_that_comes_after_the_last_slot_is_planned_nothing():
 
 
 def test_sockets_of_a_station_share_its_inlet():
-    cars = [car(f"{n}", energy_kwh=30, max_kw=11, group=n // 2, group_max_w=11_000) for n in range(4)]
+    cars = [car(f"{n}", energy_kwh=30, max_kw=11, group=n // 2, group_max_a=11_000 / 690) for n in range(4)]
     plan_ = holds(day(*cars))
     for a, b in (("0", "1"), ("2", "3")):
         assert (plan_.session_w[a] + plan_.session_w[b]).max() <= 11_001

@@ -60,7 +60,7 @@ def cars(draw: st.DrawFn, number: int, nodes: int, modes: list[Mode]) -> PlanSes
         mode=draw(st.sampled_from(modes)),
         efficiency=draw(st.sampled_from([1.0, 0.9])),
         group=draw(st.sampled_from([None, 1])),
-        group_max_w=15_000.0,
+        group_max_a=15_000 / 690,
         gone_eur_per_kwh=draw(st.sampled_from([(), tuple(0.1 * t for t in range(SLOTS)), (0.0, 0.3)])),
     )
 

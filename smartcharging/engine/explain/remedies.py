@@ -19,6 +19,7 @@ from smartcharging.engine.grid import balanced_kw_per_a, power_weight
 from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.plan.rooms import L1, L3, WATTS, Rooms, battery_weight, phase_weights, weights
 from smartcharging.engine.plan.rule import with_known_numbers
+from smartcharging.engine.plan.stations import Stations
 from smartcharging.engine.snapshot import Mode
 
 ENOUGH_KWH = 1e-6
@@ -93,12 +94,13 @@ class _Left:
             for n in problem.grid.path(problem.battery.node):
                 carried[n] += battery_weight(problem)[:, None] * result.battery_w / 1000
         self.room = Rooms.of(problem).room - carried
-        self.station: dict[int, Series] = {}  # what the cars of each station take together
+        self.stations = Stations.of(problem)
+        self.inlet = self.stations.most_kw[:, None, None] * np.ones((4, problem.slots))
         self.arrivals: dict[str, list[int]] = {}  # the first slots of each EVSE's cars
-        for session, power in zip(problem.sessions, self.power, strict=True):
+        for i, session in enumerate(problem.sessions):
             self.arrivals.setdefault(session.key, []).append(session.first_slot)
-            if session.group is not None:
-                self.station[session.group] = self.station.get(session.group, np.zeros(problem.slots)) + power
+            if self.stations.of_session[i] >= 0:
+                self.inlet[self.stations.of_session[i]] -= self.weight[i][:, None] * self.power[i]
         sun = np.maximum(-(problem.building_w + problem.pv_w), 0.0) / 1000
         self.sun = np.maximum(sun - sum(self._of_sun(), np.zeros(problem.slots)), 0.0)
 
@@ -132,17 +134,17 @@ class _Left:
             for kind in np.flatnonzero(self.weight[i] > 0).tolist():
                 if without is None or n != without[0] or kind not in without[1]:
                     spare = np.minimum(spare, self.room[n, kind] / self.weight[i, kind])
-        spare = np.minimum(spare, self._station_spare(session))
+        used = self.weight[i] > 0
+        spare = np.minimum(spare, (self._inlet(i)[used] / self.weight[i, used, None]).min(axis=0))
         if session.mode is Mode.SURPLUS:
             spare = np.minimum(spare, self.sun)
         more: Series = np.clip(spare, 0.0, np.maximum(session.max_w / 1000 - self.power[i], 0.0))
         return more
 
-    def _station_spare(self, session: PlanSession) -> Series:
-        """What its station leaves: more than anybody wants where the EVSEs share nothing."""
-        if session.group is None or session.group_max_w is None:
-            return np.full(self.problem.slots, np.inf)
-        left: Series = session.group_max_w / 1000 - self.station[session.group]
+    def _inlet(self, i: int) -> Series:
+        """What the car's station leaves of each kind: more than anybody wants where the EVSEs share nothing."""
+        station = int(self.stations.of_session[i])
+        left: Series = self.inlet[station] if station >= 0 else np.full((4, self.problem.slots), np.inf)
         return left
 
     def _leave_at(self, i: int, short_kwh: float) -> datetime | None:
@@ -191,9 +193,9 @@ class _Left:
         if not 0 < count < 3 or session.mode is Mode.SURPLUS:
             return False
         more = power_weight(3, supply) / power_weight(count, supply)
-        room = np.minimum(session.max_w / 1000 * more, self._station_spare(session) + self.power[i])
-        for n in self.problem.grid.path(session.node):
-            room = np.minimum(room, (self.room[n] + self.weight[i][:, None] * self.power[i]).min(axis=0))
+        room = np.full(self.problem.slots, session.max_w / 1000 * more)
+        for left in (self._inlet(i), *(self.room[n] for n in self.problem.grid.path(session.node))):
+            room = np.minimum(room, (left + self.weight[i][:, None] * self.power[i]).min(axis=0))
         window = slice(session.first_slot, session.last_slot)
         could_kwh = float(np.maximum(room[window], 0.0).sum()) * self.slot_h
         return could_kwh >= session.energy_wh / 1000 / session.efficiency - ENOUGH_KWH

@@ -62,7 +62,7 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             value_eur_per_kwh=value,
             gone_eur_per_kwh=gone,
             hurry=s.hurry if isfinite(s.hurry) else 1.0,
-            group_max_w=_limit_right(f"session {s.label}: what its station takes", s.group_max_w, notes),
+            group_max_a=_limit_right(f"session {s.label}: what its station takes", s.group_max_a, notes),
         )
     return tuple(out[i] for i in range(len(problem.sessions)))
 
@@ -141,7 +141,7 @@ def _all_right(problem: PlanProblem) -> bool:
         and ((efficiency > 0) & (efficiency <= 1)).all()
         and ((sizes >= 0) & np.isfinite(sizes)).all()
         and all(any(s.phases) for s in sessions)
-        and all(s.group_max_w is None or s.group_max_w >= 0 for s in sessions)
+        and all(s.group_max_a is None or s.group_max_a >= 0 for s in sessions)
         and all(s.value_eur_per_kwh is None or isfinite(s.value_eur_per_kwh) for s in sessions)
         and all(
             min(s.gone_eur_per_kwh) >= 0 and isfinite(sum(s.gone_eur_per_kwh)) for s in sessions if s.gone_eur_per_kwh

@@ -164,30 +164,35 @@ def _with_curtailment(
 
 
 def station_groups(program: Program) -> Rows | None:
-    """The EVSEs of one station share what its inlet takes."""
-    groups: dict[int, float] = {}
-    for s in program.problem.sessions:
-        if s.group is not None and s.group_max_w is not None:
-            groups[s.group] = min(groups.get(s.group, np.inf), s.group_max_w / 1000)
-    if not groups:
+    """The EVSEs of one station share what its inlet takes, on each phase."""
+    stations, slots = program.stations, program.slots
+    station = stations.of_session[program.session]
+    cells = np.flatnonzero(station >= 0)
+    if not cells.size:
         return None
-    index = {group: i for i, group in enumerate(groups)}
-    of_session = np.array(
-        [-1 if s.group is None else index.get(s.group, -1) for s in program.problem.sessions], dtype=np.int64
-    )
-    most = np.array(list(groups.values()))
-    group = of_session[program.session]
-    cells = np.flatnonzero(group >= 0)
-    key = group[cells] * program.slots + program.slot[cells]
-    could = np.bincount(key, program.cell_max_kw[cells], minlength=len(groups) * program.slots)
-    tight = np.flatnonzero(could > np.repeat(most, program.slots) + TOLERANCE_KW)
-    if not tight.size:
+    key, count = station[cells] * slots + program.slot[cells], stations.most_kw.shape[0] * slots
+    could = stations.carried_kw(key, program.session[cells], program.cell_max_kw[cells], count)
+    tight = could > np.repeat(stations.most_kw, slots) + TOLERANCE_KW
+    tight[rooms.WATTS] = False  # amps have no limit in watts
+    tight[rooms.L1 + 1 :, np.repeat(stations.even, slots)] = False  # there one phase speaks for all
+    kind, place = np.nonzero(tight)
+    number = np.full(tight.shape, -1, dtype=np.int64)
+    number[kind, place] = np.arange(place.shape[0])
+    gives = np.isin(program.giving, cells)
+    parts = []
+    for k in np.unique(kind).tolist():
+        weight = program.weight[program.session, k]
+        kept = (number[k, key] >= 0) & (weight[cells] > 0)
+        parts.append((number[k, key[kept]], program.at("p", cells[kept]), weight[cells[kept]]))
+        given = np.flatnonzero(gives)
+        from_car = program.giving[given]
+        row = number[k, station[from_car] * slots + program.slot[from_car]]
+        given, from_car, row = (x[(row >= 0) & (weight[from_car] > 0)] for x in (given, from_car, row))
+        parts.append((row, program.at("g", given), -weight[from_car]))
+    if not parts:
         return None
-    number = np.full(could.shape, -1, dtype=np.int64)
-    number[tight] = np.arange(tight.shape[0])
-    kept = number[key] >= 0
-    row, column, value = stack((number[key[kept]], program.at("p", cells[kept]), 1.0))
-    return Rows("group", row, column, value, most[tight // program.slots], tight % program.slots)
+    row, column, value = stack(*parts)
+    return Rows("group", row, column, value, stations.most_kw[place // slots], place % slots)
 
 
 def surplus_only(program: Program) -> Rows | None:

@@ -153,18 +153,32 @@ def _check_sessions(problem: PlanProblem, cars: _Cars, worst: _Worst) -> None:
         worst.see(f"energy lent by session {s.label}", (-had_wh - s.lends_wh) / float(h.min(initial=np.inf)))
         worst.see(f"energy of session {s.label}", (had_wh - s.energy_wh) / float(h.min(initial=np.inf)))
     worst.see_rows(lambda i: f"discharge at EVSE {cars.keys[i]}", -cars.of_evse_w - gives)
-    most: dict[int, float] = {}
-    members: dict[int, set[int]] = {}
-    for s, evse in zip(sessions, cars.evse, strict=True):
-        if s.group is not None:
-            members.setdefault(s.group, set()).add(int(evse))
-            if s.group_max_w is not None:
-                most[s.group] = min(most.get(s.group, np.inf), s.group_max_w)
-    for group, limit_w in most.items():
-        worst.see(f"station {group}", cars.of_evse_w[list(members[group])].sum(axis=0) - limit_w)
+    _check_stations(problem, cars, worst)
     only_surplus = np.setdiff1d(cars.evse[cars.surplus], cars.evse[~cars.surplus])
     together = cars.of_evse_w[only_surplus].sum(axis=0)
     worst.see("surplus", together - np.maximum(-(problem.building_w + problem.pv_w), 0))
+
+
+def _check_stations(problem: PlanProblem, cars: _Cars, worst: _Worst) -> None:
+    """The amps of each line of an inlet that EVSEs share, and what all of its cars that give send back over it."""
+    members: dict[int, list[int]] = {}
+    for i, s in enumerate(problem.sessions):
+        if s.group is not None:
+            members.setdefault(s.group, []).append(i)
+    for group, mates in members.items():
+        of_mates = [problem.sessions[i] for i in mates]
+        limit_a = min((s.group_max_a for s in of_mates if s.group_max_a is not None), default=np.inf)
+        if limit_a == np.inf:
+            continue
+        share = np.array([_on_lines(s.phases, problem) for s in of_mates])
+        amps = np.einsum("if,it->ft", share, cars.power_w[mates]) / NOMINAL_V
+        back = np.einsum("if,it->ft", share, np.maximum(-cars.power_w[mates], 0.0)) / NOMINAL_V
+        worst.see(f"station {group}", NOMINAL_V * (np.maximum(amps, back) - limit_a))
+
+
+def _on_lines(phases: tuple[bool, bool, bool], problem: PlanProblem) -> list[float]:
+    """What a watt puts on each line, in volt-amperes at 230 V."""
+    return [uses * _of_one_line(sum(phases), problem) for uses in phases]
 
 
 def stored_wh(problem: PlanProblem, battery_w: Series) -> Series:

@@ -36,8 +36,8 @@ class PlanSession:
     efficiency: float = 1.0  # share of the energy at the meter that counts towards the goal
     name: str = ""  # under which its shortfall is reported; empty: its key (one EVSE may see several cars in a day)
     value_eur_per_kwh: float | None = None  # what a kWh short costs; None: more than any money, by priority class
-    group: int | None = None  # EVSEs of one station share `group_max_w`
-    group_max_w: float | None = None
+    group: int | None = None  # EVSEs of one station share `group_max_a`, per phase
+    group_max_a: float | None = None
     discharge_w: float = 0.0  # what the car can give back, if its driver lends any of what is in it …
     lends_wh: float = 0.0  # … so much, at the meter, to be back by the departure as far as the goal asks
     wear_eur_per_kwh: float = 0.0  # of a car that gives, each kWh in or out

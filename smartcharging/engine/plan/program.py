@@ -26,6 +26,7 @@ from smartcharging.engine.plan.constraints import TOLERANCE_KW, all_rows
 from smartcharging.engine.plan.problem import PeakCharge, PlanProblem, Series
 from smartcharging.engine.plan.rooms import KINDS, L1, WATTS, Integers, Rooms
 from smartcharging.engine.plan.rows import Rows
+from smartcharging.engine.plan.stations import Stations
 from smartcharging.engine.plan.upward import Upward
 from smartcharging.engine.snapshot import Mode
 
@@ -80,6 +81,7 @@ class Program:
         self.surplus = np.array([s.mode is surplus for s in sessions], dtype=bool)
         self.fast = np.array([s.mode is fast for s in sessions], dtype=bool)
         self.weight = rooms.weights(self.problem)
+        self.stations = Stations.of(self.problem)
         self.cell_max_kw = self.max_kw[self.session]
         self.giving = giving.cells(self)
 

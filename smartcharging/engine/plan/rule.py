@@ -17,6 +17,7 @@ from smartcharging.engine.loads import rule as load_rule
 from smartcharging.engine.plan import rooms
 from smartcharging.engine.plan.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.plan.rooms import Rooms, export_limit_kw
+from smartcharging.engine.plan.stations import Stations
 from smartcharging.engine.snapshot import Mode
 
 
@@ -25,19 +26,19 @@ def by_rule(problem: PlanProblem) -> tuple[tuple[Series, ...], tuple[Series, ...
     room = sure_room(problem)
     loads = load_rule.by_rule(problem, room)
     surplus = np.maximum(-(problem.building_w + problem.pv_w) / 1000 - sum(loads), 0.0)
-    inlet: dict[int | None, Series] = {}
-    for s in problem.sessions:
-        if s.group is not None and s.group_max_w is not None:
-            inlet[s.group] = np.minimum(inlet.get(s.group, np.inf), np.full(problem.slots, s.group_max_w / 1000))
+    stations = Stations.of(problem)
+    inlet = stations.most_kw[:, None, None] * np.ones((rooms.KINDS, problem.slots))
     weight = rooms.weights(problem)
     powers = [np.zeros(problem.slots) for _ in problem.sessions]
     for i in sorted(range(len(problem.sessions)), key=lambda i: _turn(problem.sessions[i])):
         session = problem.sessions[i]
         path = list(problem.grid.path(session.node))
         most = np.full(problem.slots, session.max_w / 1000)
+        station = stations.of_session[i]
         for kind in np.flatnonzero(weight[i] > 0):
             most = np.minimum(most, room[path, kind].min(axis=0) / weight[i, kind])
-        most = np.minimum(most, inlet.get(session.group, np.inf))
+            if station >= 0:
+                most = np.minimum(most, inlet[station, kind] / weight[i, kind])
         if session.mode is Mode.SURPLUS:
             most = np.minimum(most, surplus)
         most[: session.first_slot] = 0.0
@@ -46,8 +47,8 @@ def by_rule(problem: PlanProblem) -> tuple[tuple[Series, ...], tuple[Series, ...
         powers[i] = power
         for n in path:
             room[n] = np.maximum(room[n] - weight[i][:, None] * power, 0.0)
-        if session.group in inlet:
-            inlet[session.group] = np.maximum(inlet[session.group] - power, 0.0)
+        if station >= 0:
+            inlet[station] = np.maximum(inlet[station] - weight[i][:, None] * power, 0.0)
         surplus = np.maximum(surplus - power, 0.0)
     return tuple(powers), loads
 

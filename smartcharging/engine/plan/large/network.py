@@ -102,11 +102,11 @@ class Network:
         room = np.maximum(program.sum_room[self.circuit, self.circuit_slot], 0.0)
         self._passing_slot = np.concatenate([program.slot, self.group_slot, self.circuit_slot])
         self._cell_kw = _own_way_kw(program)
-        self._passes_kwh = self._kwh(self._cell_kw, room)
+        self._passes_kwh = self._kwh(self._cell_kw, program.stations.sure_kw[self.group], room)
         self.capacity = self._capacity(self._passes_kwh, np.ones(count))
 
-    def _kwh(self, cell_kw: Series, circuit_kw: Series) -> Series:
-        passes_kw = np.concatenate([cell_kw, self._group_kw, circuit_kw])
+    def _kwh(self, cell_kw: Series, group_kw: Series, circuit_kw: Series) -> Series:
+        passes_kw = np.concatenate([cell_kw, group_kw, circuit_kw])
         return np.asarray(passes_kw * self.program.hours[self._passing_slot], dtype=np.float64)
 
     def _capacity(self, passes_kwh: Series, weight: Series) -> Whole:
@@ -117,11 +117,12 @@ class Network:
         nothing = np.zeros(self.program.slots, dtype=np.int32)
         return np.concatenate([of_class, needs, self.whole(passes_kwh), nothing])
 
-    def weighing(self, weight: Series, room_kw: Series) -> Whole:
-        """The capacities where each car counts for so much, and each circuit (circuit, slot) has this room."""
+    def weighing(self, weight: Series, group_kw: Series, room_kw: Series) -> Whole:
+        """The capacities where each car counts for so much, and each station and circuit (circuit, slot) has this
+        room."""
         cell_kw = self._cell_kw * weight[self.program.session]
         room = np.maximum(room_kw[self.circuit, self.circuit_slot], 0.0)
-        return self._capacity(self._kwh(cell_kw, room), weight)
+        return self._capacity(self._kwh(cell_kw, np.maximum(group_kw, 0.0), room), weight)
 
     def _order(self) -> None:
         """Where each arc, and the way back along it, stands in the solver's matrix."""
@@ -142,13 +143,10 @@ class Network:
         """Cells slot by slot, the cheapest class first: in this order they give way."""
         return np.lexsort((-self.rank[self.program.session], self.program.slot))
 
-    @property
-    def _group_kw(self) -> Series:
-        most: dict[int, float] = {}
-        for s in self.program.problem.sessions:
-            if s.group is not None and s.group_max_w is not None:
-                most[s.group] = min(most.get(s.group, np.inf), s.group_max_w / 1000)
-        return np.array([most[int(g)] for g in self.group], dtype=np.float64)
+    @cached_property
+    def group_kw(self) -> Series:
+        """What each station in its slot carries on a phase."""
+        return self.program.stations.most_kw[self.group]
 
     def whole(self, kwh: Series) -> Whole:
         """In whole units, never more than was given."""
@@ -217,6 +215,11 @@ def _own_way_kw(program: Program) -> Series:
             least = np.where(weight > 0, room / np.maximum(weight, 1e-9), np.inf).min(axis=1)
             inside = (above > 0) & ~program.on_battery_path[above]
             most[cells] = np.where(inside, np.minimum(most[cells], least), most[cells])
+        station = program.stations.of_session[program.session[cells]]
+        inside = station >= 0
+        most[cells[inside]] = np.minimum(
+            most[cells[inside]], program.stations.most_kw[station[inside]] / weight[inside].max(axis=1)
+        )
     return most
 
 
@@ -230,25 +233,18 @@ def _nearest(number: Integers, upward: Upward) -> Integers:
 
 
 def _tight_groups(program: Program) -> tuple[Integers, Integers, Integers]:
-    """Stations whose own maximum can bind, per slot: group, slot, and for each cell which of them it passes."""
-    sessions = program.problem.sessions
-    limit: dict[int, float] = {}
-    for s in sessions:
-        if s.group is not None and s.group_max_w is not None:
-            limit[s.group] = min(limit.get(s.group, np.inf), s.group_max_w / 1000)
+    """Stations whose own inlet can bind, per slot: station, slot, and for each cell which of them it passes."""
+    stations, slots = program.stations, program.slots
     of_cell = np.full(program.session.shape[0], -1, dtype=np.int64)
-    if not limit:
+    station = stations.of_session[program.session]
+    inside = np.flatnonzero(station >= 0)
+    if not inside.size:
         none = np.zeros(0, dtype=np.int64)
         return none, none, of_cell
-    names = np.array(list(limit), dtype=np.int64)
-    index = {group: i for i, group in enumerate(limit)}
-    of_session = np.array([-1 if s.group is None else index.get(s.group, -1) for s in sessions], dtype=np.int64)
-    group = of_session[program.session]
-    inside = group >= 0
-    key = group[inside] * program.slots + program.slot[inside]
-    could = np.bincount(key, program.cell_max_kw[inside], minlength=names.shape[0] * program.slots)
-    tight = np.flatnonzero(could > np.repeat(np.array(list(limit.values())), program.slots) + TOLERANCE_KW)
-    place = np.full(could.shape[0], -1, dtype=np.int64)
+    key, count = station[inside] * slots + program.slot[inside], stations.most_kw.shape[0] * slots
+    could = stations.carried_kw(key, program.session[inside], program.cell_max_kw[inside], count).max(axis=0)
+    tight = np.flatnonzero(could > np.repeat(stations.most_kw, slots) + TOLERANCE_KW)
+    place = np.full(count, -1, dtype=np.int64)
     place[tight] = np.arange(tight.shape[0])
     of_cell[inside] = place[key]
-    return names[tight // program.slots], tight % program.slots, of_cell
+    return tight // slots, tight % slots, of_cell

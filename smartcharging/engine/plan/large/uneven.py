@@ -43,7 +43,8 @@ class Uneven:
         program = self.network.program
         load = self._load(served.cell_kw, np.ones_like(self.cells))
         over = load - self._room(besides_kw)
-        return not (over[program.uneven] > TOLERANCE_KW).any()
+        crowded = (self._at_stations(served.cell_kw, np.ones_like(self.cells)) - self.network.group_kw).max(initial=0.0)
+        return not (over[program.uneven] > TOLERANCE_KW).any() and bool(crowded <= TOLERANCE_KW)
 
     def repaired(self, served: Served, asked_kw: Series, spare_kw: Series, besides_kw: Series) -> Served:
         """A plan that keeps every phase, near to this one: from what was asked for, and the rest from what is spare."""
@@ -54,14 +55,17 @@ class Uneven:
         before = self._load(served.cell_kw, self.cells)
         counted = self._load(served.cell_kw * weight[program.session], self.cells, alike=True)
         spared = np.maximum(counted[:, WATTS] - before[:, L1:].max(axis=1), 0.0)
-        flow = Flow(network, network.weighing(weight, room[:, L1:].min(axis=1) + spared), weight)
+        spared_there = self._spared_at_stations(served.cell_kw, weight)
+        capacity = network.weighing(weight, network.group_kw + spared_there, room[:, L1:].min(axis=1) + spared)
+        flow = Flow(network, capacity, weight)
         more = np.bincount(program.slot, served.cell_kw * (weight[program.session] - 1), minlength=program.slots)
         flow.offer(np.minimum(asked_kw + more, room[0, L1:].min(axis=0) + spared[0]))
         uneven_kw = self._scaled(np.where(self.cells, flow.served().cell_kw, 0.0), room)
         # What they leave on the fullest phase is, for the balanced cars, one limit again.
         left = (room - self._load(uneven_kw, self.cells)).min(axis=1)
         theirs = np.bincount(program.slot, uneven_kw, minlength=program.slots)
-        flow = Flow(network, network.weighing(np.where(self.cars, 0.0, 1.0), left))
+        left_there = network.group_kw - self._at_stations(uneven_kw, self.cells).max(axis=0)
+        flow = Flow(network, network.weighing(np.where(self.cars, 0.0, 1.0), left_there, left))
         for offered_kw in (asked_kw, asked_kw + spare_kw):
             flow.offer(np.minimum(offered_kw - theirs, left[0]))
         found = flow.served()
@@ -82,6 +86,7 @@ class Uneven:
         out = np.zeros_like(cell_kw)
         power, slot = cell_kw[cells].copy(), program.slot[cells]
         weight, node = program.weight[program.session[cells]], program.node[program.session[cells]]
+        power *= self._share_of_stations(cell_kw)[cells]
         for level in above_of:
             here = level[node]
             inside = here >= 0
@@ -95,6 +100,30 @@ class Uneven:
             power *= share
         out[cells] = power
         return out
+
+    def _at_stations(self, cell_kw: Series, among: Mask, weight: Series | None = None) -> Series:
+        """What each phase of each station in its slot carries of these cells; `weight`: on one phase, as if each car
+        had this weight on it."""
+        network, program = self.network, self.network.program
+        place = network.groups_of(np.arange(cell_kw.shape[0]))
+        cells = np.flatnonzero(among & (place >= 0))
+        count, session, power = network.group.shape[0], program.session[cells], cell_kw[cells]
+        if weight is not None:
+            return np.bincount(place[cells], power * weight[session], minlength=count).astype(np.float64)
+        return program.stations.carried_kw(place[cells], session, power, count)[L1:]
+
+    def _spared_at_stations(self, cell_kw: Series, weight: Series) -> Series:
+        """What uneven cars of a station count for too much, as they are not all on one phase."""
+        counted = self._at_stations(cell_kw, self.cells, weight)
+        spared: Series = np.maximum(counted - self._at_stations(cell_kw, self.cells).max(axis=0), 0.0)
+        return spared
+
+    def _share_of_stations(self, cell_kw: Series) -> Series:
+        """Of what each cell has, the share with which its station's fullest phase is within its amps."""
+        load = self._at_stations(cell_kw, np.ones_like(self.cells)).max(axis=0)
+        share = np.minimum(1.0, self.network.group_kw / np.maximum(load, 1e-12))
+        found: Series = np.append(share, 1.0)[self.network.groups_of(np.arange(cell_kw.shape[0]))]
+        return found
 
     def _load(self, cell_kw: Series, among: Mask, alike: bool = False) -> Series:
         """What each circuit carries of each kind, of these cells; `alike`: as if they loaded all kinds alike."""
