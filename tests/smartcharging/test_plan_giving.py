@@ -125,3 +125,13 @@ def test_with_cars_that_give_no_bound_is_broken_and_nobody_is_worse_off(
     if not any(s.mode is Mode.FAST for s in problem.sessions):
         slack = 1e-3 * max(1.0, abs(without.objective_eur)) + 0.001 * len(problem.sessions)
         assert plan.objective_eur <= without.objective_eur + slack
+
+
+def test_cars_that_give_send_no_more_back_over_their_inlet_than_it_carries():
+    lends = {"discharge_w": 7000, "lends_wh": 50_000, "phases": ON_L1, "group": 7, "group_max_a": 32}
+    pair = [car(key, energy_kwh=0, **lends) for key in ("1", "2")]
+
+    plan = solve(day(*pair, building_kw=100, price=[0.9, 0.1, 0.1, 0.1]))
+
+    assert plan.status == "optimal", plan.notes
+    assert plan.session_w["1"][0] + plan.session_w["2"][0] == pytest.approx(-32 * 230, abs=1)

@@ -39,6 +39,7 @@ def all_rows(program: Program) -> tuple[Rows, ...]:
         station_groups(program),
         surplus_only(program),
         giving.flow_back(program),
+        giving.export_limits(program),
         load_rows.comfort_band(program),
         load_rows.switch_rules(program),
     )

@@ -7,7 +7,7 @@ its goal as any other car does. Such cars are planned one by one, in the whole p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,70 +62,133 @@ def car_store(program: Program) -> Rows | None:
 
 
 def may_flow_back(problem: PlanProblem) -> NDArray[np.bool_]:
-    """In which slots battery and cars may feed a phase of the connection backwards beyond its fuse. Where all are
-    balanced there is none: what leaves the connection (column y) has the limit of its weakest phase."""
-    takers = (*problem.sessions, *problem.loads)
-    battery = rooms.battery_weight(problem)[rooms.L1 :]
-    given_kw = (problem.battery.max_discharge_w / 1000 if problem.battery else 0.0) * battery
+    """In which slots battery and cars may feed a phase of the connection backwards beyond its fuse."""
+    given_kw = (problem.battery.max_discharge_w / 1000 if problem.battery else 0.0) * rooms.battery_weight(problem)
     givers = [problem.sessions[i] for i in cars(problem.sessions)]
-    weights = rooms.phase_weights([s.phases for s in givers], problem.grid.supply)[:, rooms.L1 :]
-    given_kw = given_kw + np.array([s.discharge_w / 1000 for s in givers]) @ weights
-    if not given_kw.any() or (bool((battery == 1).all()) and all(all(taker.phases) for taker in takers)):
-        return np.zeros(problem.slots, dtype=bool)
-    carried = rooms.limits_kw(problem)[0, rooms.L1 :] + rooms.least_with_sun_kw(problem)
+    weights = rooms.phase_weights([s.phases for s in givers], problem.grid.supply)
+    given_kw = (given_kw + np.array([s.discharge_w / 1000 for s in givers]) @ weights)[rooms.L1 :]
+    carried = rooms.fuses_kw(problem)[0, rooms.L1 :, None] + rooms.least_with_sun_kw(problem)
     beyond = (given_kw[:, None] > carried) & (given_kw > 0)[:, None]
     return np.asarray(beyond.any(axis=0))
 
 
-def flow_back(program: Program) -> Rows | None:
-    """What cars and battery give together is carried by the fuses above them, less what is used there.
+def back_room_kw(problem: PlanProblem) -> Series:
+    """What battery and cars below each circuit may send back over its fuses, beside the least that is used there: axes
+    circuit, kind, slot. Nothing limits the watts, and no car counts: it may stop at any moment."""
+    least = rooms.least_kw(problem)
+    least[0] = rooms.least_with_sun_kw(problem)
+    room: Series = np.maximum(rooms.fuses_kw(problem)[:, :, None] + least[:, None], 0.0)
+    return room
 
-    A battery by itself is bounded in the circuits above it (`Program._discharge_room`), and what leaves the connection
-    in all (column y); here it is its phases there. In a long slot the least that is used counts, also for what cars let
-    leave the connection.
+
+def flow_back(program: Program) -> Rows | None:
+    """What cars and battery give together is carried by the fuses above them, and by the station's inlet.
+
+    A battery by itself is bounded (`Program._discharge_room`).
     """
     cells = program.giving
-    if not cells.size and not program.back_slots.size:
+    if not cells.size:
         return None
-    problem = program.problem
-    least = rooms.least_kw(problem)
-    parts = []
-    rhs, slots, count = [], [], 0
-    for n, circuit in enumerate(problem.grid.circuits):
-        below = np.isin(program.node[program.session[cells]], _below(program, n))
-        export = np.inf if circuit.export_limit_w is None or n == 0 else circuit.export_limit_w / 1000
-        for kind in range(rooms.KINDS):
+    slot, parts, rhs, when, count = program.slot[cells], [], list[Series](), list[Integers](), 0
+    for mine_here, room, node in _fuses_above(program):
+        for kind in range(rooms.L1, rooms.KINDS):
             weight = program.weight[program.session[cells], kind]
-            mine = np.flatnonzero(below & (weight > 0))
-            limit = np.minimum(program.rooms.limit[n, kind], export)
-            used, inside = least[n], np.unique(program.slot[cells[mine]])
-            if n == 0 and kind == rooms.WATTS:
-                limit = rooms.export_limit_kw(problem)
-                inside = inside if problem.least_w else inside[:0]  # else column y says it
-            elif n == 0:
-                used, inside = rooms.least_with_sun_kw(problem), program.back_slots
-            inside = inside[np.isfinite(limit[inside])]
-            if not inside.size:
-                continue
-            row_of = np.full(program.slots, -1)
-            row_of[inside] = count + np.arange(inside.shape[0])
-            mine = mine[row_of[program.slot[cells[mine]]] >= 0]
-            parts.append((row_of[program.slot[cells[mine]]], program.at("g", mine), weight[mine]))
-            taking = np.flatnonzero(np.isin(program.node[program.session], _below(program, n)))
-            taking = taking[row_of[program.slot[taking]] >= 0]
-            heavy = program.weight[program.session[taking], kind]
-            parts.append((row_of[program.slot[taking]], program.at("p", taking), -heavy))
-            stored = float(program.battery_weight[kind])
-            if problem.battery is not None and program.on_battery_path[n] and stored > 0:
-                parts.append((row_of[inside], program.at("d", inside), stored))
-                parts.append((row_of[inside], program.at("c", inside), -stored))
-            rhs.append(np.maximum(limit + used, 0.0)[inside])
-            slots.append(inside)
+            mine = np.flatnonzero(mine_here & (weight > 0))
+            inside = np.unique(slot[mine])
+            inside = inside[np.isfinite(room[kind, inside])]
+            row = _numbers(inside, program.slots, count)
+            mine = mine[row[slot[mine]] >= 0]
+            parts.append((row[slot[mine]], program.at("g", mine), weight[mine]))
+            if node is not None:
+                parts.append(_of_battery(program, node, kind, inside, row, ("d", 1.0)))
+            rhs.append(room[kind, inside])
+            when.append(inside)
             count += inside.shape[0]
-    if not count:
+    return Rows("flow_back", *stack(*parts), np.concatenate(rhs), np.concatenate(when)) if count else None
+
+
+def _fuses_above(program: Program) -> Iterator[tuple[NDArray[np.bool_], Series, int | None]]:
+    """Circuits, and inlets that EVSEs share: which cells of cars that give are below, and the room backwards."""
+    session = program.session[program.giving]
+    for n, room in enumerate(back_room_kw(program.problem)):
+        yield np.isin(program.node[session], _below(program, n)), room, n
+    for station, most_kw in enumerate(program.stations.most_kw):
+        yield program.stations.of_session[session] == station, np.full(room.shape, most_kw), None
+
+
+def export_slots(program: Program) -> dict[int, Integers]:
+    """By circuit, the slots in which battery and cars below it could export there more than its contract allows.
+
+    What leaves the connection is column y; but in a problem with long slots it is the mean of theirs, and what cars let
+    leave there is counted by the least that is used.
+    """
+    problem = program.problem
+    least, found = rooms.least_kw(problem), dict[int, Integers]()
+    for n, circuit in enumerate(problem.grid.circuits):
+        if n == 0:
+            slots = np.unique(program.slot[program.giving]) if problem.least_w else program.t[:0]
+        elif circuit.export_limit_w is not None:
+            mine = np.isin(program.node[program.session[program.giving]], _below(program, n))
+            given = np.bincount(program.slot[program.giving], _given_kw(program) * mine, minlength=program.slots)
+            given = given + program.discharge_kw * program.on_battery_path[n]
+            slots = np.flatnonzero((given > 0) & (given > circuit.export_limit_w / 1000 + least[n]))
+        else:
+            continue
+        if slots.size:
+            found[n] = slots
+    return found
+
+
+def export_limits(program: Program) -> Rows | None:
+    """What a circuit exports is within its contract: there cars and loads count while they charge. A load counts
+    where no slot is long: what is on in a long one takes less in some of its quarters."""
+    if not program.export_slots:
         return None
-    row, column, value = stack(*parts)
-    return Rows("flow_back", row, column, value, np.concatenate(rhs), np.concatenate(slots))
+    problem, slots = program.problem, program.slots
+    least, contract = rooms.least_kw(problem), rooms.export_limit_kw(problem)
+    each = np.arange(program.giving.shape[0])
+    parts, rhs, when, count = [], list[Series](), list[Integers](), 0
+    for n, inside in program.export_slots.items():
+        below = _below(program, n)
+        row = _numbers(inside, slots, count)
+        taking = np.flatnonzero(np.isin(program.node[program.session], below) & (row[program.slot] >= 0))
+        given = each[np.isin(program.giving, taking)]
+        parts.append((row[program.slot[taking]], program.at("p", taking), -1.0))
+        parts.append((row[program.slot[program.giving[given]]], program.at("g", given), 1.0))
+        parts.append(_of_battery(program, n, rooms.WATTS, inside, row, ("d", 1.0)))
+        parts.append(_of_battery(program, n, rooms.WATTS, inside, row, ("c", -1.0)))
+        if not problem.least_w:
+            loads = np.flatnonzero(np.isin(program.loads.node, below))
+            column = (loads[:, None] * slots + inside).ravel()
+            parts.append((np.tile(row[inside], loads.shape[0]), program.at("q", column), -1.0))
+        limit = contract[inside] if n == 0 else (problem.grid.circuits[n].export_limit_w or 0.0) / 1000
+        rhs.append(np.maximum(limit + least[n, inside], 0.0))
+        when.append(inside)
+        count += inside.shape[0]
+    return Rows("export_limit", *stack(*parts), np.concatenate(rhs), np.concatenate(when))
+
+
+def _given_kw(program: Program) -> Series:
+    """What each cell of a car that may give could give."""
+    most = np.array([s.discharge_w for s in program.problem.sessions]) / 1000
+    return np.asarray(most[program.session[program.giving]])
+
+
+def _numbers(slots: Integers, count: int, first: int) -> Integers:
+    """By slot the number of its row, of rows that follow `first` others; -1 where it has none."""
+    number = np.full(count, -1, dtype=np.int64)
+    number[slots] = first + np.arange(slots.shape[0])
+    return number
+
+
+def _of_battery(
+    program: Program, node: int, kind: int, slots: Integers, row: Integers, column: tuple[str, float]
+) -> tuple[Integers, Integers, float]:
+    """The battery's part in rows of a circuit, where it is below it and loads this kind."""
+    name, sign = column
+    weight = float(program.battery_weight[kind])
+    here = slots if program.problem.battery is not None and program.on_battery_path[node] and weight > 0 else slots[:0]
+    return row[here], program.at(name, here), sign * weight
 
 
 def _below(program: Program, node: int) -> list[int]:

@@ -242,13 +242,30 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
         worst.see_rows(lambda n: f"a phase of limit:{circuits[n].name}", excess)
     whole = whole_w + after
     worst.see_rows(lambda n: f"limit:{circuits[n].name}", whole - np.maximum(watts, before))
-    below = np.flatnonzero((phase_w < 0).any(axis=(1, 2)))
-    each = phase_w[below] + after[below, None] * third
-    excess = (-each - np.maximum(fuse_w[below], -before[below, None] * third)).max(axis=1, initial=0.0)
+    back_w = _given_back(problem, plan, cars, share)
+    below = np.flatnonzero(back_w.any(axis=(1, 2)))
+    each = back_w[below] - after[below, None] * third
+    excess = np.where(back_w[below] > 0, each - np.maximum(fuse_w[below], -before[below, None] * third), 0.0)
     worst.see_rows(lambda k: f"a phase of limit:{circuits[below[k]].name}, backwards", excess)
+    below = np.flatnonzero((whole_w < 0).any(axis=1))
     below = below[below > 0]  # what all phases of the connection give back has a check of its own
     export = np.array([np.inf if c.export_limit_w is None else c.export_limit_w for c in circuits])[below, None]
     worst.see_rows(lambda k: f"export of {circuits[below[k]].name}", -whole[below] - np.maximum(export, -before[below]))
+
+
+def _given_back(problem: PlanProblem, plan: PlanResult, cars: _Cars, share: Series) -> Series:
+    """What battery and cars send back over each line of each circuit, were every other car to stop at this moment."""
+    back = np.zeros((len(problem.grid), 3, problem.slots))
+    given_w = np.maximum(-cars.power_w, 0.0)
+    for i in np.flatnonzero(given_w.any(axis=1)):
+        for n in problem.grid.path(problem.sessions[i].node):
+            back[n] += share[i, :3, None] * given_w[i]
+    battery = problem.battery
+    if battery is not None:
+        lines = _on_lines(battery.phases if any(battery.phases) else (True, True, True), problem)
+        for n in problem.grid.path(battery.node):
+            back[n] += np.outer(lines, np.maximum(-plan.battery_w, 0.0))
+    return back
 
 
 def _of_one_line(lines: int, problem: PlanProblem) -> float:

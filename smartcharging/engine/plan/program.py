@@ -31,6 +31,7 @@ from smartcharging.engine.plan.upward import Upward
 from smartcharging.engine.snapshot import Mode
 
 TINY_EUR_PER_KWH = 1e-6
+LONGER = 1e-6
 TIE_EUR_PER_KWH = 1e-5
 """What decides between cars for which it makes no difference to the money; no cost, so it is not judged."""
 
@@ -138,7 +139,6 @@ class Program:
         # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
         self.import_room_kw = self.background + np.minimum(self.room[0, WATTS], _mean_of_phases(self.room[:1, L1:])[0])
         self.needed[0, WATTS] = False
-        self.back_slots = np.flatnonzero(giving.may_flow_back(self.problem))
 
     def _above_uneven(self) -> NDArray[np.bool_]:
         """The circuits that carry a car, a load or a battery which does not take the same of all phases."""
@@ -191,6 +191,7 @@ class Program:
         self.over_slots = np.flatnonzero(excess > TOLERANCE_KW)
         self.excess_kw = excess
         self.import_max_kw = self.import_room_kw + excess
+        self.export_slots = giving.export_slots(self)
         could_import = np.minimum(self.background + self.reach_kw + self.charge_kw, self.import_max_kw)
         could_import += self.curtailable_kw
         self.could_import_kw = could_import
@@ -354,23 +355,22 @@ class Program:
             )
 
     def _discharge_room(self, most: float) -> Series:
-        """A circuit above the battery carries its discharge backwards: at most its fuse and what is used there."""
+        """A circuit above the battery carries its discharge backwards: at most its fuses and what is used there.
+
+        In a long slot the connection exports more than its mean (column y) in some quarters.
+        """
+        problem = self.problem
+        assert problem.battery is not None
         room = np.full(self.slots, most)
-        least = rooms.least_kw(self.problem)
-        if self.problem.least_w:
-            room = np.minimum(room, np.maximum(rooms.export_limit_kw(self.problem) + least[0], 0.0))
-        assert self.problem.battery is not None
-        for n in self.problem.grid.path(self.problem.battery.node):
-            if n == 0:
-                break  # the connection's own export is column y
-            export = self.problem.grid.circuits[n].export_limit_w
-            back = self.rooms.limit[n].copy()
-            if export is not None:
-                back[WATTS] = np.minimum(back[WATTS], export / 1000)
-            loads = self.battery_weight > 0
-            each = np.maximum(back + least[n], 0)[loads] / self.battery_weight[loads, None]
-            room = np.minimum(room, each.min(axis=0))
-        return room
+        if problem.least_w:
+            export = np.maximum(rooms.export_limit_kw(problem) + rooms.least_kw(problem)[0], 0.0)
+            long = self.hours > problem.slot_s / 3600 * (1 + LONGER)
+            room = np.where(long, np.minimum(room, export), room)
+        loads = self.battery_weight > 0
+        path = list(problem.grid.path(problem.battery.node))
+        each = giving.back_room_kw(problem)[path][:, loads] / self.battery_weight[loads, None]
+        least: Series = np.minimum(room, each.min(axis=(0, 1)))
+        return least
 
     # What must hold
 

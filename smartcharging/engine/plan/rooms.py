@@ -99,6 +99,15 @@ def _carried(problem: PlanProblem, known_w: Mapping[int, Series]) -> Series:
     return carried
 
 
+def fuses_kw(problem: PlanProblem) -> Series:
+    """What the fuses of each circuit carry, either way; nothing is said of its watts: axes circuit, kind."""
+    circuits = problem.grid.circuits
+    fuses = np.full((len(circuits), KINDS), np.inf)
+    amps = np.array([c.limit_a for c in circuits]) - np.array([c.margin_a for c in circuits])[:, None]
+    fuses[:, L1:] = np.maximum(amps, 0.0) * balanced_kw_per_a(problem.grid.supply)
+    return fuses
+
+
 def export_limit_kw(problem: PlanProblem) -> Series:
     """What the grid connection may deliver back: contract, operator and fuses together."""
     root = problem.grid.circuits[0]

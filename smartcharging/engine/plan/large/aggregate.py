@@ -101,7 +101,7 @@ def applies(program: Program) -> bool:
         and values.shape[0] <= MOST_CLASSES
         and not program.on_battery_path[1:][below].any()
         and bool((program.battery_weight == 1).all())
-        and not program.back_slots.size
+        and not program.export_slots
         and not any(program.needed[list(program.problem.grid.path(load.node))].any() for load in problem.loads)
         and all(groups.setdefault(s.group, s.node) == s.node for s in problem.sessions if s.group is not None)
     )

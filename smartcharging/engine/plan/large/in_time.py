@@ -47,9 +47,14 @@ def only_costs_less(problem: PlanProblem) -> bool:
 
 
 def _battery_rests(problem: PlanProblem) -> PlanProblem:
-    """A battery whose phases a flow would have to tell apart rests."""
+    """A battery whose phases a flow would have to tell apart rests, and one that may export only what cars below the
+    same contract leave."""
     battery = problem.battery
-    return problem if battery is None or all(battery.phases) else replace(problem, battery=None)
+    if battery is None:
+        return problem
+    above = [n for n in problem.grid.path(battery.node) if n > 0]
+    free = all(problem.grid.circuits[n].export_limit_w is None for n in above)
+    return problem if all(battery.phases) and free else replace(problem, battery=None)
 
 
 def _plain(session: PlanSession, hours: Series) -> PlanSession:
