@@ -464,6 +464,24 @@ def test_an_inlet_is_so_many_amps_on_each_phase(supply, one, other, together_w):
     assert verdict.worst_name == ("" if other == ON_L2 else "station 7")
 
 
+@pytest.mark.parametrize("cars", [1, 90])
+@pytest.mark.parametrize(
+    ("limit", "building_kw", "said"),
+    [
+        ({"grid": one_circuit(limit_w=10_000)}, 10.1, "limit:grid"),
+        ({"import_limit_w": np.full(4, 5000.0)}, 6, "import_limit"),
+        ({"grid": one_circuit(16)}, 12, "limit:grid:L1"),
+    ],
+)
+def test_where_the_building_alone_is_above_a_limit_it_is_that_limit_which_holds_a_car_back(
+    cars, limit, building_kw, said
+):
+    plan = solve(day(*(car(str(n), energy_kwh=5) for n in range(cars)), building_kw=building_kw, **limit))
+
+    assert plan.shortfall_wh["1" if cars > 1 else "0"] == pytest.approx(5000)
+    assert {reason.partition("@")[0] for reason in plan.shortfall_reason.values()} == {said}
+
+
 def test_the_next_car_on_an_evse_starts_when_the_first_has_left():
     world = day(car("1", energy_kwh=20, last=2, name="first"), car("1", energy_kwh=20, first=1, last=4, name="second"))
 

@@ -107,6 +107,17 @@ def test_no_energy_is_burnt_in_a_car_at_negative_prices():
     assert plan.objective_eur == pytest.approx(verdict.objective_eur)
 
 
+@given(problems(modes=(Mode.PLAN,), prices=(0.0, 0.6)))
+@quick
+def test_a_car_that_falls_short_hears_of_a_limit_never_of_what_flows_back(problem: PlanProblem):
+    lending = replace(problem, sessions=tuple(replace(s, discharge_w=4000, lends_wh=9000) for s in problem.sessions))
+
+    plan = solve(lending)
+
+    for reason in plan.shortfall_reason.values():
+        assert reason.partition("@")[0].partition(":")[0] in ("time", "power", "limit", "import_limit", "group"), reason
+
+
 @given(problems(), st.sampled_from([0.0, 4000.0]), st.sampled_from([1000.0, 20_000.0]))
 @quick
 def test_with_cars_that_give_no_bound_is_broken_and_nobody_is_worse_off(

@@ -123,7 +123,7 @@ def _holding_back(program: Program, solution: Solution, missing: Mask) -> tuple[
     held = missing[program.session] & (cell_kw < program.cell_max_kw - BOTH_KW)
     called, called_in = program.import_names
     names = list(called)
-    price = np.abs(solution.upper_price[program.part("x")])
+    price = import_price(program, solution)
     cells = np.flatnonzero(held & (price[program.slot] > PRICE_OF_NOTHING))
     found = [(program.session[cells], called_in[program.slot[cells]], program.slot[cells], price[program.slot[cells]])]
     above = 0
@@ -135,13 +135,23 @@ def _holding_back(program: Program, solution: Solution, missing: Mask) -> tuple[
         start = len(names)
         names.extend(rows.label or (rows.name,))
         label = np.zeros(rows.count, dtype=np.int64) if rows.label_of is None else rows.label_of
-        touching = (rows.column < program.width_of("p")) & (prices[rows.row] > PRICE_OF_NOTHING)
+        # A row in which what a car takes is a relief (of what flows back) does not hold it back.
+        touching = (rows.column < program.width_of("p")) & (rows.value > 0) & (prices[rows.row] > PRICE_OF_NOTHING)
         row, column = rows.row[touching], rows.column[touching]
         kept = held[column]
         row, column = row[kept], column[kept]
         found.append((program.session[column], start + label[row], program.slot[column], prices[row]))
     session, name, slot, weight = (np.concatenate(part) for part in zip(*found, strict=True))
     return names, (session, name, slot, weight)
+
+
+def import_price(program: Program, solution: Solution) -> Series:
+    """What a kW more of import would be worth in each slot: of the most there may be, and where the building alone is
+    above the limit, of that limit."""
+    price = np.abs(solution.upper_price[program.part("x")])
+    limited = program.rows_of("import_limit")
+    price[program.over_slots] += np.abs(solution.row_price[limited])
+    return price
 
 
 def interval(problem: PlanProblem, first: int, last: int) -> str:

@@ -26,7 +26,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from smartcharging.engine.plan.answer import BOTH_KW, PRICE_OF_NOTHING, SHORT_WH, Answer, Found, causes, what_binds
+from smartcharging.engine.plan.answer import (
+    BOTH_KW,
+    PRICE_OF_NOTHING,
+    SHORT_WH,
+    Answer,
+    Found,
+    causes,
+    import_price,
+    what_binds,
+)
 from smartcharging.engine.plan.exact import STAGE_SHARE, answer_of, gap_between, one_way, whole_numbers
 from smartcharging.engine.plan.large.envelopes import Envelopes
 from smartcharging.engine.plan.large.flow import Cut, Flow, Served
@@ -178,7 +187,7 @@ def _held_back(program: Program, found: Aggregate) -> tuple[list[str], Found]:
         above = level[program.node[program.session[held]]]
         here = (above >= 0) & full[above, program.slot[held]]
         parts.append((held[here], _limits(program, above[here], program.slot[held[here]])))
-    price = np.abs(found.solution.upper_price[found.small.site.part("x")])
+    price = import_price(found.small.site, found.solution)
     dear = held[price[program.slot[held]] > PRICE_OF_NOTHING]
     parts.append((dear, len(names) + called_in[program.slot[dear]]))
     station = network.groups_of(held)
