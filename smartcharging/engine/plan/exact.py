@@ -21,6 +21,7 @@ from smartcharging.engine.plan.problem import Series
 from smartcharging.engine.plan.program import LinearProgram, Program
 from smartcharging.engine.plan.rooms import Integers
 from smartcharging.engine.plan.solver import NoSolution, Solution, minimise, minimise_either_or, minimise_whole
+from smartcharging.engine.plan.ties import first_come
 from smartcharging.engine.plan.warm import minimise_lazily
 
 NOISE_KW = 1e-6
@@ -47,6 +48,7 @@ def exact(program: Program, left: Callable[[], float], near_kw: Series | None = 
         linear.lower[cells][hurried] = fixed
         linear.upper[cells][hurried] = fixed
     solution = _settle(program, linear, left, near_kw)
+    solution = first_come(program, linear, solution, STAGE_SHARE * left())
     values, reached, bound = one_way(program, linear, solution, STAGE_SHARE * left())
     if program.whole.size:
         bound = solution.bound  # with other whole numbers it may be better than what was found around these

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from smartcharging.engine.plan import rooms
+from smartcharging.engine.plan import rooms, worth
 from smartcharging.engine.plan.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.plan.rooms import Integers
 from smartcharging.engine.plan.rows import Rows, stack
@@ -21,9 +21,6 @@ from smartcharging.engine.snapshot import Mode
 
 if TYPE_CHECKING:
     from smartcharging.engine.plan.program import Program
-
-
-LEAST_WEAR_EUR_PER_KWH = 1e-6
 
 
 def gives(session: PlanSession) -> bool:
@@ -232,7 +229,7 @@ def bounds(program: Program) -> dict[str, tuple[Series, Series]]:
 
 def wear(program: Program) -> Series:
     """What a kWh through a giving car's battery costs, by giving cell [EUR]."""
-    each = np.array([max(s.wear_eur_per_kwh, LEAST_WEAR_EUR_PER_KWH) for s in program.problem.sessions])
+    each = np.array([max(s.wear_eur_per_kwh, worth.LEAST_EUR_PER_KWH) for s in program.problem.sessions])
     own: Series = each[program.session[program.giving]] * program.hours[program.slot[program.giving]]
     return own
 

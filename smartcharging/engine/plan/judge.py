@@ -121,17 +121,18 @@ def _soft(problem: PlanProblem, plan: PlanResult, cars: _Cars, h: Series) -> flo
     slots = (np.cumsum(h) - h) * 3600 / problem.slot_s  # when each begins
     kwh = cars.power_w / 1000 * h
     total = judge_loads.promises_eur(problem, plan)
-    total += problem.early_eur_per_kwh * float(kwh.sum(axis=0) @ slots)
+    total += problem.early_eur_per_kwh * float(np.maximum(kwh, 0.0).sum(axis=0) @ slots)  # giving late earns nothing
+    total += worth.LEAST_EUR_PER_KWH * float((plan.pv_w - problem.pv_w) @ h) / 1000
     if any(s.gone_eur_per_kwh for s in problem.sessions):
         total += float(np.einsum("it,it->", kwh, worth.losses(problem)))
     total -= float(cars.efficiency[cars.surplus] @ (kwh[cars.surplus] @ worth.surplus_values(problem)))
     short_kwh = np.maximum(cars.energy_wh - cars.had_wh, 0.0) / 1000
-    wear = np.array([s.wear_eur_per_kwh for s in problem.sessions])
+    wear = np.maximum([s.wear_eur_per_kwh for s in problem.sessions], worth.LEAST_EUR_PER_KWH)
     total += float(wear[cars.lends] @ np.abs(kwh[cars.lends]).sum(axis=1))
     total += float((worth.goal_values(problem) * short_kwh)[~cars.surplus].sum())
     battery = problem.battery
     if battery is not None and battery.soc is not None:
-        total += battery.wear_eur_per_kwh * float(np.abs(plan.battery_w) @ h) / 1000
+        total += max(battery.wear_eur_per_kwh, worth.LEAST_EUR_PER_KWH) * float(np.abs(plan.battery_w) @ h) / 1000
         at_end_wh = stored_wh(problem, plan.battery_w)[-1:].sum()  # nothing is left of a horizon without slots
         total -= worth.stored_value(problem) * float(at_end_wh) / 1000
     return total

@@ -30,10 +30,7 @@ from smartcharging.engine.plan.stations import Stations
 from smartcharging.engine.plan.upward import Upward
 from smartcharging.engine.snapshot import Mode
 
-TINY_EUR_PER_KWH = 1e-6
 LONGER = 1e-6
-TIE_EUR_PER_KWH = 1e-5
-"""What decides between cars for which it makes no difference to the money; no cost, so it is not judged."""
 
 
 @dataclass(frozen=True)
@@ -272,9 +269,9 @@ class Program:
         cost = np.zeros(self.width)
         hours = h[self.slot]
         early = np.cumsum(h) - h  # when each slot begins
-        hurry = np.array([s.hurry for s in problem.sessions], dtype=np.float64)[self.session]
-        waits = problem.early_eur_per_kwh + TIE_EUR_PER_KWH * (hurry - 1.0)
-        cost[self.part("p")] = (waits * (early[self.slot] * 3600 / problem.slot_s) + self.gone) * hours
+        cost[self.part("p")] = (
+            problem.early_eur_per_kwh * (early[self.slot] * 3600 / problem.slot_s) + self.gone
+        ) * hours
         wanting = self.surplus[self.session]
         if wanting.any():
             cost[self.part("p")][wanting] -= (
@@ -284,10 +281,10 @@ class Program:
             )
         cost[self.part("u")] = self.goal_values
         if problem.battery is not None:
-            wear = max(problem.battery.wear_eur_per_kwh, TINY_EUR_PER_KWH)
+            wear = max(problem.battery.wear_eur_per_kwh, worth.LEAST_EUR_PER_KWH)
             cost[self.part("c")] = cost[self.part("d")] = wear * h
             cost[self.part("e")][-1] = -worth.stored_value(problem)
-        cost[self.part("w")] = TINY_EUR_PER_KWH * h[self.curtail_slots]
+        cost[self.part("w")] = worth.LEAST_EUR_PER_KWH * h[self.curtail_slots]
         cost[self.part("x")] = problem.bought_eur_per_kwh * h
         cost[self.part("y")] = -worth.export_prices(problem) * h
         cost[self.part("P")] = [charge.eur_per_kw for charge, _ in self.peaks]

@@ -34,6 +34,7 @@ class Solution:
     bound: float
     row_price: Series
     upper_price: Series
+    reduced_cost: Series  # what one more of each column would change
 
 
 def minimise(program: LinearProgram, time_limit_s: float) -> Solution:
@@ -60,7 +61,9 @@ def minimise(program: LinearProgram, time_limit_s: float) -> Solution:
         prices[:split] = answer.eqlin.marginals
     if unequal.shape[0]:
         prices[split:] = answer.ineqlin.marginals
-    return Solution(answer.x, float(answer.fun), float(answer.fun), prices, np.asarray(answer.upper.marginals))
+    upper = np.asarray(answer.upper.marginals)
+    reduced = np.asarray(answer.lower.marginals) + upper
+    return Solution(answer.x, float(answer.fun), float(answer.fun), prices, upper, reduced)
 
 
 def minimise_either_or(

@@ -60,10 +60,11 @@ def minimise_lazily(
         price[joined] = growing.row_duals
         cheaper = np.flatnonzero(~columns & (program.cost - program.matrix.T @ price < -CHEAPER))
         if not broken.size and not cheaper.size:
+            reduced = program.cost - program.matrix.T @ price
             price[joined] = found.row_price
             upper_price = np.zeros(program.cost.shape[0])
             upper_price[known] = found.upper_price
-            return replace(found, values=values, row_price=price, upper_price=upper_price)
+            return replace(found, values=values, row_price=price, upper_price=upper_price, reduced_cost=reduced)
         if cheaper.size:
             known, columns[cheaper] = np.concatenate([known, cheaper]), True
             growing.widen(replace(program, matrix=program.matrix[joined]), cheaper)
@@ -156,4 +157,5 @@ class GrowingProgram:
         values = np.array(found.col_value)
         self.row_duals = np.array(found.row_dual)
         row_price = np.minimum(self.row_duals, 0.0)
-        return Solution(values, objective, objective, row_price, np.minimum(np.array(found.col_dual), 0.0))
+        reduced = np.array(found.col_dual)
+        return Solution(values, objective, objective, row_price, np.minimum(reduced, 0.0), reduced)

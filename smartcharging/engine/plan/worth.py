@@ -22,6 +22,7 @@ OVERLOAD_RATIO = 10.0
 EXPECTED_SHARE = 0.9  # a car that may come is worth a little less than one of its class that is here
 SURPLUS_SHARE = 0.9
 LEAST_SPREAD_EUR_PER_KWH = 1e-3
+LEAST_EUR_PER_KWH = 1e-6  # of wear, and of sun that is held back: neither is done for nothing
 
 
 def dearest_kwh(problem: PlanProblem) -> float:
