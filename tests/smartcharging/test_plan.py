@@ -599,3 +599,45 @@ def test_the_clock_is_the_callers():
     ticks = chain([10.0], repeat(10.5))
 
     assert solve(day(car()), clock=lambda: next(ticks)).solve_s == 0.5
+
+
+@pytest.mark.parametrize("trust", [None, 0.25])
+def test_sun_that_is_held_back_is_not_leant_on(trust):
+    cars = [car(str(i), energy_kwh=22, max_kw=11, last=2) for i in range(3)]
+    paid = {"slots": 2, "building_kw": 1, "pv_kw": 26, "price": -0.10, "export": -0.30, "grid": one_circuit(40)}
+
+    plan = solve(day(*cars, sun_trust=trust, **paid))
+
+    # 34 kW are used: within the fuse of 27.6 kW and a quarter of it, so all the grid can give is taken.
+    assert kw(plan.grid_w) == [27.6, 27.6]
+    assert kw(plan.pv_w) == [-6.4, -6.4]
+
+
+def test_fuses_lean_on_so_much_of_the_sun_and_no_more():
+    cars = [car(str(i), energy_kwh=44, max_kw=22, last=2) for i in range(3)]
+    sunny = {"slots": 2, "building_kw": 1, "pv_kw": 40, "grid": one_circuit(40), "sun_trust": 0.25}
+
+    for price in (0.2, -0.1):
+        plan = solve(day(*cars, price=price, export=price - 0.2, **sunny))
+
+        assert kw(sum(plan.session_w.values())) == [33.5, 33.5]  # and 1 kW of the building: 1.25 · 27.6 kW
+        assert {r.split("@")[0] for r in plan.shortfall_reason.values()} == {"limit:grid:L1"}
+
+
+def test_a_phase_leans_on_so_much_of_the_sun_and_no_more():
+    one = car(energy_kwh=60, max_kw=30, last=2, phases=ON_L1)
+    sunny = {"slots": 2, "pv_kw": 30, "grid": one_circuit(40), "sun_trust": 0.25}
+
+    for price in (0.2, -0.1):
+        plan = solve(day(one, price=price, export=price - 0.2, **sunny))
+
+        assert kw(plan.session_w["1"]) == [11.5, 11.5]  # 1.25 · 9.2 kW
+
+
+def test_where_the_building_alone_leans_on_too_much_sun_the_battery_takes_its_part():
+    sunny = {"slots": 2, "building_kw": 60, "pv_kw": 50, "grid": one_circuit(40), "sun_trust": 0.25}
+
+    plan = solve(day(battery=battery(1.0, capacity_kwh=20, power_kw=10), **sunny))
+
+    assert kw(plan.battery_w) == [-10, -10]
+    assert any("above its limit" in note for note in plan.notes)

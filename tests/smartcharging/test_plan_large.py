@@ -81,6 +81,35 @@ def test_it_holds_when_goals_outrank_all_money(cars, seed):
     holds(replace(problem, sessions=tuple(replace(s, value_eur_per_kwh=None) for s in problem.sessions)))
 
 
+@settings(max_examples=4, deadline=None)
+@given(st.integers(60, 120), st.integers(0, 10_000), st.sampled_from([0.0, 0.25]), st.booleans())
+def test_it_holds_where_the_fuses_lean_on_little_of_the_sun(cars, seed, trust, uneven):
+    problem = paid_to_take(cars, seed, trust, uneven)
+    assert Program(problem).dark_needed.any()
+    holds(problem, 0.02 if uneven else GAP)
+
+
+def paid_to_take(cars, seed, trust, uneven=False):
+    """A sunny noon of negative prices behind fuses of half a kilowatt for each car."""
+    problem = family(cars, seed=seed)
+    noon = (np.arange(problem.slots) >= 40) & (np.arange(problem.slots) < 60)
+    amps = (cars * 1500 + float(problem.building_w.max())) / 690
+    root, *rows = problem.grid.circuits
+    sessions = problem.sessions
+    if uneven:
+        sessions = tuple(replace(s, phases=ON_L1, max_w=3600.0) if i % 20 == 0 else s for i, s in enumerate(sessions))
+    return replace(
+        problem,
+        sessions=sessions,
+        battery=None if uneven else problem.battery,
+        grid=Grid((replace(root, limit_a=(amps,) * 3), *rows)),
+        pv_w=np.where(noon, -amps * 690, 0.0),
+        import_eur_per_kwh=problem.import_eur_per_kwh - np.where(noon, 0.5, 0.0),
+        export_eur_per_kwh=problem.export_eur_per_kwh - np.where(noon, 0.7, 0.0),
+        sun_trust=trust,
+    )
+
+
 @settings(max_examples=3, deadline=None)
 @given(st.integers(60, 120), st.integers(0, 10_000))
 def test_it_holds_where_slots_are_of_different_length(cars, seed):

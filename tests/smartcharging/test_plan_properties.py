@@ -105,6 +105,7 @@ def problems(draw: st.DrawFn, modes: tuple[Mode, ...] = tuple(Mode), prices: tup
         maximum_tariff=draw(st.sampled_from([None, MaximumTariff(0.3, 20_000.0)])),
         import_limit_w=optional,
         export_limit_w=draw(st.sampled_from([None, np.full(SLOTS, 3000.0)])),
+        sun_trust=draw(st.sampled_from([None, 0.25])),
         node_background_w={n: draw(numbers(0, 6000)) for n in range(1, len(grid)) if draw(st.booleans())},
     )
 

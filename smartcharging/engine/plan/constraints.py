@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smartcharging.engine.loads import rows as load_rows
 from smartcharging.engine.plan import giving, rooms
 from smartcharging.engine.plan.problem import Series
-from smartcharging.engine.plan.rooms import KINDS, Integers
+from smartcharging.engine.plan.rooms import KINDS, L1, WATTS, Integers
 from smartcharging.engine.plan.rows import Rows, stack
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def all_rows(program: Program) -> tuple[Rows, ...]:
         import_limit(program),
         *(peak_charge(program, number) for number in range(len(program.peaks))),
         circuit_limits(program),
+        trusted_sun(program),
         station_groups(program),
         surplus_only(program),
         giving.flow_back(program),
@@ -122,6 +124,41 @@ def circuit_limits(program: Program) -> Rows | None:
     if not needed.any():
         return None
     node, kind, slot = np.nonzero(needed)
+    # A row that the building alone overloads: cars, loads and battery may not add to it.
+    rhs = np.maximum(program.room[node, kind, slot], 0.0)
+    row, column, value = _through(program, needed)
+    if (node == 0).any() and program.curtail_slots.size:
+        row, column, value = _with_curtailment(program, node, slot, (row, column, value))
+    said = np.where(program.uneven[node], kind, program.tightest(node, slot))
+    names = tuple(f"limit:{c.name}{suffix}" for c in program.problem.grid.circuits for suffix in rooms.KIND_NAMES)
+    return Rows("limit", row, column, value, rhs, slot, names, node * KINDS + said)
+
+
+def trusted_sun(program: Program) -> Rows | None:
+    """The fuses of the connection lean on no more sun than is trusted, however much of it runs.
+
+    Rows where they leave less than with all of it, and some may be held back; elsewhere one limit says both.
+    """
+    if not program.dark_needed.any():
+        return None
+    needed = np.zeros_like(program.needed)
+    needed[0] = program.dark_needed
+    _, kind, slot = np.nonzero(needed)
+    triplets = _through(program, needed)
+    rhs = program.dark_room[kind, slot]
+    rhs = np.where(kind == WATTS, rhs, np.maximum(rhs, 0.0))
+    place = np.full(program.slots, -1, dtype=np.int64)
+    place[program.over_slots] = np.arange(program.over_slots.shape[0])
+    over = np.flatnonzero((kind == WATTS) & (place[slot] >= 0))
+    row, column, value = stack(triplets, (over, program.at("o", place[slot[over]]), -1.0))
+    said = np.where(kind == WATTS, L1 + program.rooms.dark[:, slot].argmin(axis=0), kind)
+    root = program.problem.grid.circuits[0].name
+    return Rows("limit", row, column, value, rhs, slot, tuple(f"limit:{root}{x}" for x in rooms.KIND_NAMES), said)
+
+
+def _through(program: Program, needed: NDArray[np.bool_]) -> tuple[Integers, Integers, Series]:
+    """What cars, loads and battery together take of each circuit, kind and slot of a mask, row by row."""
+    node, kind, slot = np.nonzero(needed)
     number = np.full(needed.shape, -1, dtype=np.int64)
     number[node, kind, slot] = np.arange(node.shape[0])
     parts: list[tuple[Integers, Integers, Series | float]] = []
@@ -137,21 +174,13 @@ def circuit_limits(program: Program) -> Rows | None:
             from_car = program.giving[back]
             parts.append((found[from_car], program.at("g", back), -weight[from_car]))
             parts.append(load_rows.through_circuits(program, level, int(k), number))
-    rhs = program.room[node, kind, slot]
     relieved = program.on_battery_path[node]
     if program.problem.battery is not None and relieved.any():
         rows = np.flatnonzero(relieved)
         rows = rows[program.battery_weight[kind[rows]] > 0]
         weight = program.battery_weight[kind[rows]]
         parts += [(rows, program.at("c", slot[rows]), weight), (rows, program.at("d", slot[rows]), -weight)]
-    # A row that the building alone overloads: cars, loads and battery may not add to it.
-    rhs = np.maximum(rhs, 0.0)
-    row, column, value = stack(*parts)
-    if (node == 0).any() and program.curtail_slots.size:
-        row, column, value = _with_curtailment(program, node, slot, (row, column, value))
-    said = np.where(program.uneven[node], kind, program.tightest(node, slot))
-    names = tuple(f"limit:{c.name}{suffix}" for c in program.problem.grid.circuits for suffix in rooms.KIND_NAMES)
-    return Rows("limit", row, column, value, rhs, slot, names, node * KINDS + said)
+    return stack(*parts)
 
 
 def _with_curtailment(

@@ -91,7 +91,7 @@ def judge(problem: PlanProblem, plan: PlanResult) -> Verdict:
     worst.see("power balance", np.abs(grid - plan.grid_w))
     worst.see("PV beyond what is expected", problem.pv_w - plan.pv_w)
     worst.see("PV that consumes", plan.pv_w)
-    over = _check_connection(problem, grid, worst)
+    over = _check_connection(problem, grid, grid - plan.pv_w, worst)
     bought, sold = np.maximum(grid, 0) / 1000 * h, np.maximum(-grid, 0) / 1000 * h
     peak_eur = _peaks_eur(problem, grid, bought)
     cost = float(problem.bought_eur_per_kwh @ bought - problem.export_eur_per_kwh @ sold) + peak_eur
@@ -241,6 +241,10 @@ def _check_circuits(problem: PlanProblem, plan: PlanResult, cars: _Cars, worst: 
     for f in range(3):
         excess = phase_w[:, f] + after * third - np.maximum(fuse_w[:, f], before * third)
         worst.see_rows(lambda n: f"a phase of limit:{circuits[n].name}", excess)
+    if problem.sun_trust is not None:  # no phase of the connection leans on more sun than is trusted
+        own = problem.building_w * third
+        excess = phase_w[0] + own - np.maximum(fuse_w[0] * (1 + problem.sun_trust), own)
+        worst.see(f"a phase of limit:{circuits[0].name}, without the sun", excess)
     whole = whole_w + after
     worst.see_rows(lambda n: f"limit:{circuits[n].name}", whole - np.maximum(watts, before))
     back_w = _given_back(problem, plan, cars, share)
@@ -295,9 +299,9 @@ def _background(problem: PlanProblem, pv_w: Series) -> Series:
     return out
 
 
-def _check_connection(problem: PlanProblem, grid: Series, worst: _Worst) -> Series:
+def _check_connection(problem: PlanProblem, grid: Series, used: Series, worst: _Worst) -> Series:
     """Import and export against contract and operator. Returns what the building alone has above the limit, as it is
-    left by the plan [W]."""
+    left by the plan [W]. `used` is what the grid and the sun that runs bring together."""
     root = problem.grid.circuits[0]
     contract = np.full(problem.slots, np.inf if root.limit_w is None else root.limit_w)
     if problem.import_limit_w is not None:
@@ -311,12 +315,19 @@ def _check_connection(problem: PlanProblem, grid: Series, worst: _Worst) -> Seri
     export = np.minimum(export, max(0.0, min(root.limit_a) - root.margin_a) * three)
     worst.see("export_limit", -grid - np.maximum(export, -problem.building_w))
     each = np.array([max(0.0, a - root.margin_a) for a in root.limit_a])[:, None] * three / 3
-    spare = each - alone / 3
-    # A phase that the building alone has filled takes nothing from the others, as long as there are others.
-    fuses = alone + np.maximum(spare, np.minimum(spare.max(axis=0), 0.0)).sum(axis=0)
-    least = 3 * float(each.min())
     batteries = () if problem.battery is None else (problem.battery,)
     balanced = all(all(s.phases) for s in (*problem.sessions, *problem.loads, *batteries))
-    counted = np.minimum(contract, least if balanced else fuses)
-    over: Series = np.maximum(np.minimum(grid, np.maximum(counted, alone)) - counted, 0)
-    return over
+
+    def beyond(load: Series, own: Series, fuses: Series, least: Series | float) -> Series:
+        if balanced:
+            counted = np.minimum(least, 3 * fuses.min(axis=0))
+        else:  # a phase that the building alone has filled takes nothing from the others, as long as there are others
+            spare = fuses - own / 3
+            counted = np.minimum(least, own + np.maximum(spare, np.minimum(spare.max(axis=0), 0.0)).sum(axis=0))
+        found: Series = np.maximum(np.minimum(load, np.maximum(counted, own)) - counted, 0)
+        return found
+
+    over = beyond(grid, alone, each, contract)
+    if problem.sun_trust is None:
+        return over
+    return np.maximum(over, beyond(used, problem.building_w, each * (1 + problem.sun_trust), np.inf))

@@ -115,6 +115,7 @@ class Program:
             could += self.loads.reach_kw(nodes)[:, : could.shape[1]]
 
         self.room = self.rooms.room.copy()
+        self._sun_apart()
         self.room[:, WATTS] = np.where(self.uneven[:, None], self.room[:, WATTS], self.room.min(axis=1))
         # Whatever phases they load, cars together have at most the watts, and the mean of the phases.
         self.sum_room = np.minimum(self.room[:, WATTS], _mean_of_phases(self.room[:, L1:]))
@@ -130,12 +131,35 @@ class Program:
             level.add(could, could[below])
         self.reach_kw = could[0, WATTS].copy()  # cars and loads together
         root = np.zeros(1, dtype=np.int64)
+        self._need_dark(could[0] + more[0])
         could[root] = self._let_through(root, could[root], more[root] + self.curtailable_kw, relief[root])
+        could[0, WATTS] = np.minimum(could[0, WATTS], np.maximum(self.dark_room[WATTS] + relief[0, WATTS], 0.0))
         self.passes_kw = could[:, WATTS]  # what each circuit lets through at most
         self.could_kw = np.minimum(self.reach_kw, cars)
         # The connection's own watts are the bound of column x, not rows. The mean of its phases is among them.
         self.import_room_kw = self.background + np.minimum(self.room[0, WATTS], _mean_of_phases(self.room[:1, L1:])[0])
+        self.used_room_kw = self.background + self.pv_kw + self.dark_room[WATTS]  # for all that takes, with no sun
         self.needed[0, WATTS] = False
+
+    def _sun_apart(self) -> None:
+        """Find the slots in which the connection has two limits: with the sun that runs, and with what of it is trusted.
+
+        Where all of it runs in any case, the tighter of both is one limit for what is imported. Elsewhere `room` has
+        the first and `dark_room` (kind, slot) the second; what is imported has it by rows.
+        """
+        dark, root = self.rooms.dark, self.rooms.limit[0] - self.background
+        together = (_mean_of_phases(dark[None]) if self.uneven[0] else dark[None].min(axis=1))[0]
+        held = np.zeros(self.slots, dtype=bool)
+        held[self.curtail_slots] = True
+        apart = (dark < root[L1:]).any(axis=0) & (held | (self.background + together < 0))
+        self.room[0, L1:] = np.where(apart, root[L1:], self.room[0, L1:])
+        self.dark_room = np.where(apart, np.vstack((together, dark)), np.inf)
+        self.dark_needed = np.zeros((KINDS, self.slots), dtype=bool)
+
+    def _need_dark(self, most: Series) -> None:
+        """Note where what may be used at most (kind, slot) is more than the trusted sun lets."""
+        kinds = most.shape[0] if self.uneven[0] else 1
+        self.dark_needed[:kinds] = most[:kinds] > self.dark_room[:kinds] + TOLERANCE_KW
 
     def _above_uneven(self) -> NDArray[np.bool_]:
         """The circuits that carry a car, a load or a battery which does not take the same of all phases."""
@@ -185,8 +209,9 @@ class Program:
         self.discharge_kw = battery.max_discharge_w / 1000 if battery else 0.0
         # Where the building alone is above the limit, only that much overload may exist.
         excess = np.maximum(self.background - self.import_room_kw, 0)
-        self.over_slots = np.flatnonzero(excess > TOLERANCE_KW)
-        self.excess_kw = excess
+        self.excess_kw = np.maximum(excess, -self.dark_room[WATTS])
+        self.over_slots = np.flatnonzero(self.excess_kw > TOLERANCE_KW)
+        self.dark_needed[WATTS] |= self.dark_room[WATTS] < -TOLERANCE_KW
         self.import_max_kw = self.import_room_kw + excess
         self.export_slots = giving.export_slots(self)
         could_import = np.minimum(self.background + self.reach_kw + self.charge_kw, self.import_max_kw)

@@ -26,17 +26,24 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Rooms:
-    """`limit` and `room` (limit less background) have the axes circuit, kind, slot; `background` circuit, slot."""
+    """`limit` and `room` (limit less background) have the axes circuit, kind, slot; `background` circuit, slot.
+
+    `dark` is what the connection's phases leave where no more sun is counted than is trusted (kind L1 to L3, slot).
+    While all the sun runs `room` has that too: what is held back takes of the fuse, and nothing of `dark`.
+    """
 
     limit: Series
     background: Series
     room: Series
+    dark: Series
 
     @classmethod
     def of(cls, problem: PlanProblem) -> Rooms:
         limit = limits_kw(problem)
         background = background_kw(problem)
-        return cls(limit, background, limit - background[:, None, :])
+        room, dark = limit - background[:, None, :], dark_kw(problem, limit[0, L1:])
+        room[0, L1:] = np.minimum(room[0, L1:], dark)
+        return cls(limit, background, room, dark)
 
 
 def limits_kw(problem: PlanProblem) -> Series:
@@ -48,18 +55,18 @@ def limits_kw(problem: PlanProblem) -> Series:
     amps = np.array([c.limit_a for c in circuits]) - np.array([c.margin_a for c in circuits])[:, None]
     limit[:, WATTS] = watts[:, None] / 1000
     limit[:, L1:] = np.maximum(amps, 0.0)[:, :, None] * balanced_kw_per_a(problem.grid.supply)
-    if problem.sun_trust is not None:
-        limit[0, L1:] -= _sun_not_trusted_kw(problem, limit[0, L1:])
     if problem.import_limit_w is not None:
         limit[0, WATTS] = np.minimum(limit[0, WATTS], np.maximum(problem.import_limit_w, 0) / 1000)
     return limit
 
 
-def _sun_not_trusted_kw(problem: PlanProblem, limit: Series) -> Series:
-    """What of the sun the copper of the connection may not lean on: the live layer will not let it (`residual.py`)."""
-    trusted = np.where(np.isfinite(limit), limit, 0.0) * (problem.sun_trust or 0.0)
-    beyond: Series = np.where(np.isfinite(limit), np.maximum(-problem.pv_w / 1000 - trusted, 0.0), 0.0)
-    return np.minimum(beyond, np.where(np.isfinite(limit), limit, 0.0))
+def dark_kw(problem: PlanProblem, limit: Series) -> Series:
+    """What these limits of the connection's phases leave beside the building, where they lean on no more sun than the
+    live layer lets them (`residual.py`). What of the sun runs does not matter to it."""
+    if problem.sun_trust is None:
+        return np.full(limit.shape, np.inf)
+    left: Series = limit * (1 + problem.sun_trust) - problem.building_w / 1000
+    return left
 
 
 def background_kw(problem: PlanProblem) -> Series:

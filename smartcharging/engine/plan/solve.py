@@ -174,9 +174,10 @@ def rule_answer(problem: PlanProblem) -> Answer:
 
 def overload_notes(problem: PlanProblem, notes: list[str]) -> None:
     """Say where the building alone is above a limit: no plan for cars can lower that."""
-    load = rooms.background_kw(problem)
-    loaded = np.flatnonzero((load > NOISE_KW).any(axis=1))  # no limit is below zero
-    over = load[loaded] - rooms.limits_kw(problem)[loaded].min(axis=1)
+    load, limit = rooms.background_kw(problem), rooms.limits_kw(problem)
+    loaded = np.flatnonzero((load > NOISE_KW).any(axis=1) | (np.arange(len(load)) == 0))  # no limit is below zero
+    over = load[loaded] - limit[loaded].min(axis=1)
+    over[0] = np.maximum(over[0], -rooms.dark_kw(problem, limit[0, rooms.L1 :]).min(axis=0))
     for n, over_kw in zip(loaded, over, strict=True):
         slots = np.flatnonzero(over_kw > NOISE_KW)
         if not slots.size:

@@ -112,6 +112,7 @@ def applies(program: Program) -> bool:
         and bool((program.battery_weight == 1).all())
         and not program.export_slots
         and not any(program.needed[list(program.problem.grid.path(load.node))].any() for load in problem.loads)
+        and not (problem.loads and program.dark_needed[L1:].any())
         and all(groups.setdefault(s.group, s.node) == s.node for s in problem.sessions if s.group is not None)
     )
 
@@ -120,7 +121,7 @@ def worth_trying(program: Program) -> bool:
     """Is this way quicker than the whole program, as far as can be told beforehand?"""
     uneven = (program.weight != 1).any(axis=1)
     few = program.count >= UNEVEN_FROM and float(uneven.mean()) <= UNEVEN_SHARE
-    return applies(program) and (few or not program.needed[:, L1:].any())
+    return applies(program) and (few or not (program.needed[:, L1:].any() or program.dark_needed[L1:].any()))
 
 
 def rounds_worth(cars: int) -> int:
@@ -283,13 +284,14 @@ def _hope(small: SitePower, envelopes: Envelopes, left: Callable[[], float]) -> 
 
 def _plans(flow: Flow, uneven: Uneven, small: SitePower, asked: Series) -> Iterator[Plan]:
     """The flow as a plan; and once more with what the site could give besides without a new peak."""
-    power, spare, besides = small.power(asked), small.spare(asked), small.besides_cars(asked)
+    power, spare = small.power(asked), small.spare(asked)
+    room = uneven.room(small.besides_cars(asked), small.held_back(asked))
     for more in (False, True):
         if more:
             flow.offer(power + spare)
         served = flow.served()
-        if not uneven.keeps_phases(served, besides):
-            served = uneven.repaired(served, power, spare, besides)
+        if not uneven.keeps_phases(served, room):
+            served = uneven.repaired(served, power, spare, room)
         values = small.with_cars(asked, served)
         if values is not None:
             yield Plan(served, values, small.cost(values))

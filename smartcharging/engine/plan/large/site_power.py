@@ -141,14 +141,21 @@ class SitePower:
         most = np.minimum(self.linear.upper[site.part("x")], site.import_room_kw)
         for (charge, slots), raised in zip(site.peaks if peaks else (), values[site.part("P")], strict=False):
             most[slots] = np.minimum(most[slots], charge.free_w / 1000 + float(raised))
-        free = most - values[site.part("x")] + values[site.part("y")]
+        net = values[site.part("x")] - values[site.part("y")]
+        used = net + site.pv_kw - self.held_back(values)
+        free = np.minimum(most - net, site.used_room_kw - used)
         could = np.maximum(self.linear.upper[site.part("p")] - self.power(values), 0.0)
         return np.asarray(np.clip(free, 0.0, could), dtype=np.float64)
 
+    def held_back(self, values: Series) -> Series:
+        """PV that does not run [kW]."""
+        out = np.zeros(self.site.slots)
+        out[self.site.curtail_slots] = values[self.site.part("w")]
+        return out
+
     def besides_cars(self, values: Series) -> Series:
-        """What the connection carries besides the cars and what was known: battery, loads, PV held back [kW]."""
+        """What battery and loads take of the connection [kW]."""
         site, out = self.site, np.zeros(self.site.slots)
-        out[site.curtail_slots] = values[site.part("w")]
         out += values[site.part("q")].reshape(-1, site.slots).sum(axis=0)
         if site.problem.battery is not None:
             out += values[site.part("c")] - values[site.part("d")]
@@ -164,9 +171,9 @@ class SitePower:
         out[site.part("p")] = served.site_kw
         out[site.part("u")] = linear.upper[site.part("u")] - float(self.gives @ served.site_kw)
         out[site.width :] = self.missing(served.met_kwh)
-        curtailed = np.zeros(site.slots)
-        curtailed[site.curtail_slots] = values[site.part("w")]
-        net = site.background + served.site_kw + self.besides_cars(values) - curtailed
+        curtailed = self.held_back(values)
+        net = site.background + served.site_kw + self.besides_cars(values)
+        above_kw = net + site.pv_kw - site.used_room_kw  # what the sun that is trusted does not let
         export_kw = linear.upper[site.part("y")]
         wasted = np.where(site.problem.bought_eur_per_kwh > 0, np.maximum(net + curtailed, 0.0), 0.0)
         curtailed = np.clip(curtailed - wasted, 0.0, None)
@@ -178,10 +185,12 @@ class SitePower:
             max(float(out[site.part("x")][slots].max()) - charge.free_w / 1000, 0.0) for charge, slots in site.peaks
         ]
         over = site.over_slots
-        out[site.part("o")] = np.maximum(out[site.part("x")][over] - site.import_room_kw[over], 0.0)
+        overload = np.maximum(out[site.part("x")][over] - site.import_room_kw[over], above_kw[over])
+        out[site.part("o")] = np.maximum(overload, 0.0)
+        above_kw[over] -= out[site.part("o")]
         grid = slice(site.offset["w"], site.width)
         fits = (out[grid] <= linear.upper[grid] + FITS_KW) & (out[grid] >= linear.lower[grid] - FITS_KW)
-        return out if fits.all() else None
+        return out if fits.all() and (above_kw <= FITS_KW).all() else None
 
     def cost(self, values: Series) -> float:
         return float(self.linear.cost @ values)

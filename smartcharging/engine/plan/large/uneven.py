@@ -35,22 +35,30 @@ class Uneven:
         depth = rooms.depths(program.problem.grid)
         self._levels = [np.flatnonzero(depth == d) for d in range(int(depth.max(initial=0)), 0, -1)]
 
-    def keeps_phases(self, served: Served, besides_kw: Series) -> bool:
-        """Is every phase of every circuit within its limit? `besides_kw` is what the connection carries but for the
-        cars and what was known."""
+    def room(self, besides_kw: Series, held_kw: Series) -> Series:
+        """What every circuit leaves the cars (circuit, kind, slot), where the connection also carries this, and so
+        much PV is held back."""
+        room = self.network.program.room.copy()
+        dark = self.network.program.dark_room[L1:]
+        room[0, L1:] = np.minimum(room[0, L1:] - held_kw, dark) - besides_kw
+        room[0, WATTS] = np.inf  # the connection's watts are the small program's
+        return room
+
+    def keeps_phases(self, served: Served, room: Series) -> bool:
+        """Is every phase of every circuit within its limit?"""
         if not self.any:
             return True
         program = self.network.program
         load = self._load(served.cell_kw, np.ones_like(self.cells))
-        over = load - self._room(besides_kw)
+        over = load - room
         crowded = (self._at_stations(served.cell_kw, np.ones_like(self.cells)) - self.network.group_kw).max(initial=0.0)
         return not (over[program.uneven] > TOLERANCE_KW).any() and bool(crowded <= TOLERANCE_KW)
 
-    def repaired(self, served: Served, asked_kw: Series, spare_kw: Series, besides_kw: Series) -> Served:
+    def repaired(self, served: Served, asked_kw: Series, spare_kw: Series, room: Series) -> Served:
         """A plan that keeps every phase, near to this one: from what was asked for, and the rest from what is spare."""
         program, network = self.network.program, self.network
         self.repairs += 1
-        room = np.maximum(self._room(besides_kw), 0.0)
+        room = np.maximum(room, 0.0)
         weight = program.weight[:, L1:].max(axis=1)
         before = self._load(served.cell_kw, self.cells)
         counted = self._load(served.cell_kw * weight[program.session], self.cells, alike=True)
@@ -71,12 +79,6 @@ class Uneven:
         found = flow.served()
         met = np.bincount(program.session, uneven_kw * program.hours[program.slot], minlength=program.count)
         return Served(found.cell_kw + uneven_kw, found.met_kwh + met, found.site_kw + theirs)
-
-    def _room(self, besides_kw: Series) -> Series:
-        room = self.network.program.room.copy()
-        room[0, 1:] -= besides_kw
-        room[0, 0] = np.inf  # the connection's watts are the small program's
-        return room
 
     def _scaled(self, cell_kw: Series, room: Series) -> Series:
         """Uneven cars alone, no more than their phases carry: from the leaves up, all below give way alike."""
