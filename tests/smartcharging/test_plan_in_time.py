@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.plan_family import day as family
+from smartcharging.engine.plan import exact as exact_plan
 from smartcharging.engine.plan import solve as planning
 from smartcharging.engine.plan.asked import set_right
 from smartcharging.engine.plan.judge import judge
@@ -19,7 +20,7 @@ from smartcharging.engine.plan.solve import rule_answer, solve
 from smartcharging.engine.plan.solver import NoSolution
 from smartcharging.engine.snapshot import Mode
 from tests.smartcharging.load_worlds import boiler
-from tests.smartcharging.planning_worlds import ON_L1
+from tests.smartcharging.planning_worlds import ON_L1, battery, car, day, one_circuit
 
 ONE_PHASE = [tuple(i == f for i in range(3)) for f in range(3)]
 
@@ -172,3 +173,60 @@ def test_stations_of_cars_on_one_phase_are_planned_within_each_phase_of_their_in
 
     assert plan.status in ("optimal", "feasible"), plan.notes
     assert judge(problem, plan).worst_w <= 2
+
+
+def slowly(whole, calls: list[float], seconds: dict[int, float], now: list[float]):
+    """The n-th program takes so many seconds of a made clock, and where it has less there is no answer."""
+
+    def settled(program, linear, left, near_kw=None):
+        calls.append(left())
+        needs = seconds.get(len(calls), 0.0)
+        now[0] += min(needs, left())
+        if needs > calls[-1]:
+            raise NoSolution("time limit")
+        return whole(program, linear, left, near_kw)
+
+    return settled
+
+
+def hurried(**kw) -> PlanProblem:
+    cars = (car("fast", 20, mode=Mode.FAST), car("slow", 10), car("late", 10, last=2))
+    return day(*cars, price=[0.4, 0.3, 0.2, 0.1], grid=one_circuit(30), time_limit_s=20.0, **kw)
+
+
+def test_cars_in_a_hurry_may_take_most_of_the_time_and_leave_the_rest_to_money(monkeypatch):
+    calls, now = [], [0.0]
+    monkeypatch.setattr(exact_plan, "_settle", slowly(exact_plan._settle, calls, {1: 13.0, 2: 5.0}, now))
+
+    plan = solve(hurried(), lambda: now[0])
+
+    assert plan.status == "optimal"
+    assert calls == pytest.approx([14, 6.3])
+
+
+def test_where_only_the_hurry_is_settled_in_time_its_plan_is_finished(monkeypatch):
+    calls, now = [], [0.0]
+    monkeypatch.setattr(exact_plan, "_settle", slowly(exact_plan._settle, calls, {1: 13.0, 2: 9.0}, now))
+
+    problem = hurried(battery=battery(0.5))
+    plan = solve(problem, lambda: now[0])
+
+    assert (plan.status, plan.gap) == ("feasible", None)
+    assert judge(problem, plan).worst_w <= 2
+    assert sum(plan.shortfall_wh.values()) == 0
+    assert plan.session_w["fast"][:2].tolist() == pytest.approx([10_000, 10_000])
+
+
+def test_where_no_flow_can_serve_them_the_optimum_has_all_of_the_time(monkeypatch):
+    had = []
+
+    def notes(program, left, near_kw=None):
+        had.append(left())
+        raise NoSolution("time limit")
+
+    monkeypatch.setattr(planning, "exact", notes)
+    monkeypatch.setattr(planning, "LARGE", 5)
+    solve(replace(crowd(40, 1), loads=(boiler(node=1),)))
+    solve(crowd(40, 1))
+
+    assert had == pytest.approx([20, 14])

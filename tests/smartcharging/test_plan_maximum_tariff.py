@@ -97,3 +97,17 @@ def test_what_is_far_from_the_best_of_the_other_way_is_not_called_optimal(monkey
     assert plan.gap is not None
     assert plan.gap > 1e-3
     assert plan.status == "feasible"
+
+
+def test_the_first_way_leaves_the_second_half_of_the_time(monkeypatch):
+    had, now = [], [0.0]
+
+    def uses_all_it_has(way, left):
+        had.append(left())
+        now[0] += left()
+        raise NoSolution("time limit")
+
+    monkeypatch.setattr(planning, "in_long_slots", uses_all_it_has)
+    solve(replace(WORLDS["no car"], time_limit_s=20.0), lambda: now[0])
+
+    assert had == [10, 10]

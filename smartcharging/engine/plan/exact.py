@@ -30,7 +30,9 @@ EITHER_OR_GAP = 1e-4
 WHOLE = 1e-6
 WHOLE_GAP = 1e-3  # a tenth of a percent of the day: finer, the search for heaters that go on and off takes minutes
 WHOLE_SHARE = 0.2
-STAGE_SHARE = 0.4  # of the time limit, for each of the two extra programs
+STAGE_SHARE = 0.4  # of the time that is left, for the battery's either-or
+HURRY_SHARE = 0.7  # for cars in a hurry; what that leaves is money's
+KEPT_SHARE = 0.1  # of the money's time, to finish the plan of the first stage where the second has none
 LAZY_FROM = 200
 """From so many cars on the circuits' rows join only where they are broken."""
 
@@ -41,18 +43,22 @@ def exact(program: Program, left: Callable[[], float], near_kw: Series | None = 
     linear = program.build(program.money)
     hurry: Solution | None = None
     if program.fast[program.session].any():
-        hurry = _settle(program, program.build(program.haste), lambda: STAGE_SHARE * left())
-        cells = program.part("p")
-        hurried = program.fast[program.session]
-        fixed = np.clip(hurry.values[cells][hurried], 0.0, linear.upper[cells][hurried])
-        linear.lower[cells][hurried] = fixed
-        linear.upper[cells][hurried] = fixed
-    solution = _settle(program, linear, left, near_kw)
-    solution = first_come(program, linear, solution, STAGE_SHARE * left())
+        hurry = _settle(program, program.build(program.haste), lambda: HURRY_SHARE * left())
+        _hold_cells(program, linear, hurry.values, program.fast[program.session])
+    kept_s = 0.0 if hurry is None else KEPT_SHARE * left()
+    proven = True
+    try:
+        solution = _settle(program, linear, lambda: left() - kept_s, near_kw)
+    except NoSolution:
+        if hurry is None:
+            raise
+        solution, proven = _around(program, linear, hurry.values, left()), False
+    if proven:
+        solution = first_come(program, linear, solution, STAGE_SHARE * left())
     values, reached, bound = one_way(program, linear, solution, STAGE_SHARE * left())
     if program.whole.size:
         bound = solution.bound  # with other whole numbers it may be better than what was found around these
-    gap = gap_between(reached, bound) if reached != bound else 0.0
+    gap = (gap_between(reached, bound) if reached != bound else 0.0) if proven else None
     reasons = why_short(program, solution)
     if hurry is not None:  # what a car in a hurry gets was settled there
         reasons = [
@@ -61,6 +67,20 @@ def exact(program: Program, left: Callable[[], float], near_kw: Series | None = 
     return answer_of(
         program, program, giving.net_kw(program, values), values, gap, reasons, what_binds(program, solution)
     )
+
+
+def _hold_cells(program: Program, linear: LinearProgram, values: Series, which: Mask) -> None:
+    """These cells have what they have in `values`."""
+    cells = program.part("p")
+    held = np.clip(values[cells][which], 0.0, linear.upper[cells][which])
+    linear.lower[cells][which] = linear.upper[cells][which] = held
+
+
+def _around(program: Program, linear: LinearProgram, values: Series, time_limit_s: float) -> Solution:
+    """The best that battery and connection can do around cars and loads that are on or off as they are in `values`."""
+    _hold_cells(program, linear, values, np.ones(program.session.shape[0], dtype=bool))
+    linear.lower[program.whole] = linear.upper[program.whole] = np.round(values[program.whole])
+    return minimise(linear, time_limit_s)
 
 
 def _settle(
@@ -128,7 +148,7 @@ def answer_of(
     site: Program,
     cell_kw: Series,
     values: Series,
-    gap: float,
+    gap: float | None,
     reasons: list[str],
     binding: tuple[str, ...],
 ) -> Answer:

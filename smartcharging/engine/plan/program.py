@@ -142,7 +142,7 @@ class Program:
         self.needed[0, WATTS] = False
 
     def _sun_apart(self) -> None:
-        """Find the slots in which the connection has two limits: with the sun that runs, and with what of it is trusted.
+        """Find the slots in which the connection has two limits: with the sun that runs, and with what is trusted.
 
         Where all of it runs in any case, the tighter of both is one limit for what is imported. Elsewhere `room` has
         the first and `dark_room` (kind, slot) the second; what is imported has it by rows.

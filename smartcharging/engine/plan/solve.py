@@ -103,9 +103,10 @@ def optimise(problem: PlanProblem, left: Callable[[], float]) -> Answer:
         return in_long_slots(ways[0][0], left)
     found: list[tuple[float, Answer]] = []
     lower, failed = np.inf, NoSolution()
-    for way, besides_eur in ways:
+    for behind, (way, besides_eur) in enumerate(ways, 1):
+        theirs_s = left() * (1 - 1 / (len(ways) + 1 - behind))  # of the ways that are still to come
         try:
-            answer = in_long_slots(way, left)
+            answer = in_long_slots(way, _but_for(theirs_s, left))
         except NoSolution as error:
             lower, failed = -np.inf, error
             continue
@@ -144,16 +145,22 @@ def by_size(problem: PlanProblem, left: Callable[[], float]) -> Answer:
             near_kw = apart.near_kw  # the whole program is exact, and soon solved from there
         except NoSolution:
             pass
-    kept_s = in_time.SURE_SHARE * left()
+    easier = in_time.question(problem)
+    kept_s = 0.0 if easier is None else in_time.SURE_SHARE * left()
     try:
-        return exact(program, lambda: left() - kept_s, near_kw)
+        return exact(program, _but_for(kept_s, left), near_kw)
     except NoSolution:
-        return _best_in_time(problem, left)
+        if easier is None:
+            raise
+        return _best_in_time(problem, easier, left)
 
 
-def _best_in_time(problem: PlanProblem, left: Callable[[], float]) -> Answer:
-    easier = in_time.easier(problem)
-    found = in_time.answer(easier, left)
+def _but_for(kept_s: float, left: Callable[[], float]) -> Callable[[], float]:
+    return lambda: left() - kept_s
+
+
+def _best_in_time(problem: PlanProblem, question: Program, left: Callable[[], float]) -> Answer:
+    easier, found = question.problem, in_time.answer(question, left)
     gap: float | None = None
     if in_time.only_costs_less(problem) and found.gap is not None:
         least = _reached(easier, found)

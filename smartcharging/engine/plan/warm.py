@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from smartcharging.engine.plan.problem import Series
 from smartcharging.engine.plan.program import LinearProgram
 from smartcharging.engine.plan.rooms import Integers
-from smartcharging.engine.plan.solver import NoSolution, Solution
+from smartcharging.engine.plan.solver import NoSolution, Solution, minimise
 
 BROKEN = 1e-6
+MANY_BROKEN = (
+    0.2  # of the rows that were to wait: then nearly all bind, and all at once are solved several times sooner
+)
 FULL = 1e-3
 CHEAPER = 1e-7
 DEVEX = 1
@@ -33,7 +36,8 @@ def minimise_lazily(
 
     `start` is a good guess of the columns. Then rows that are full in it join at once, and of the `late` columns (whose
     least is zero) those that are zero in it wait until they would make something cheaper. What did not join is kept by
-    the answer or is zero in it, so it is the optimum of all of it. Raises `NoSolution`.
+    the answer or is zero in it, so it is the optimum of all of it. Without a guess, and many of them broken at the
+    first look, all join at once. Raises `NoSolution`.
     """
     rows, columns = ~lazy, np.ones(program.cost.shape[0], dtype=bool)
     if start is not None:
@@ -65,6 +69,8 @@ def minimise_lazily(
             upper_price = np.zeros(program.cost.shape[0])
             upper_price[known] = found.upper_price
             return replace(found, values=values, row_price=price, upper_price=upper_price, reduced_cost=reduced)
+        if start is None and joined.size + lazy.sum() == rows.size and broken.size > MANY_BROKEN * lazy.sum():
+            return minimise(program, time_limit_s - growing.seconds)
         if cheaper.size:
             known, columns[cheaper] = np.concatenate([known, cheaper]), True
             growing.widen(replace(program, matrix=program.matrix[joined]), cheaper)

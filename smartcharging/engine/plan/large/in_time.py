@@ -17,7 +17,6 @@ from smartcharging.engine.plan.answer import Answer
 from smartcharging.engine.plan.large import aggregate
 from smartcharging.engine.plan.problem import PlanProblem, PlanSession, Series
 from smartcharging.engine.plan.program import Program
-from smartcharging.engine.plan.solver import NoSolution
 from smartcharging.engine.snapshot import Mode
 
 GAP = 1e-3
@@ -26,18 +25,16 @@ SURE_SHARE = 0.3
 """Of the time there is, so much is kept for this; on a site of 2,000 cars it takes two seconds."""
 
 
-def answer(easier: PlanProblem, left: Callable[[], float]) -> Answer:
+def answer(question: Program, left: Callable[[], float]) -> Answer:
     """The best plan that flows find. Raises `NoSolution`."""
-    program = Program(easier)
-    if not aggregate.applies(program):
-        raise NoSolution("too many cars for the time, and no flow can serve them")
-    return aggregate.answer(program, GAP, left, or_best=True)
+    return aggregate.answer(question, GAP, left, or_best=True)
 
 
-def easier(problem: PlanProblem) -> PlanProblem:
-    """The question that flows can answer. Its plan is one of the question that was asked."""
-    problem = _battery_rests(worth.settled(problem))
-    return replace(problem, sessions=tuple(_plain(s, problem.hours) for s in problem.sessions))
+def question(problem: PlanProblem) -> Program | None:
+    """The easier question, of which every plan is one of the question that was asked. None: flows cannot answer it."""
+    easier = _battery_rests(worth.settled(problem))
+    program = Program(replace(easier, sessions=tuple(_plain(s, problem.hours) for s in easier.sessions)))
+    return program if aggregate.applies(program) else None
 
 
 def only_costs_less(problem: PlanProblem) -> bool:
