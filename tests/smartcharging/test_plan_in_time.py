@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.plan_family import day as family
+from smartcharging.engine.grid import Circuit, Grid
 from smartcharging.engine.plan import exact as exact_plan
 from smartcharging.engine.plan import solve as planning
 from smartcharging.engine.plan.asked import set_right
@@ -20,7 +21,7 @@ from smartcharging.engine.plan.solve import rule_answer, solve
 from smartcharging.engine.plan.solver import NoSolution
 from smartcharging.engine.snapshot import Mode
 from tests.smartcharging.load_worlds import boiler
-from tests.smartcharging.planning_worlds import ON_L1, battery, car, day, one_circuit
+from tests.smartcharging.planning_worlds import ALL, ON_L1, battery, car, day, one_circuit
 
 ONE_PHASE = [tuple(i == f for i in range(3)) for f in range(3)]
 
@@ -95,6 +96,47 @@ def test_it_keeps_every_bound_and_its_gap_is_no_less_than_it_says(problem: PlanP
     assert best.objective_eur is not None and late.objective_eur is not None
     if late.gap is not None:
         assert late.objective_eur * (1 - late.gap) <= best.objective_eur + 1e-6 * abs(best.objective_eur) + 1e-4
+
+
+def boards_and_their_sub_boards(cars: int, seed: int) -> PlanProblem:
+    """Mostly single-phase cars, some of them on a board and some on its sub-boards, one or two deep."""
+    chance, slots = np.random.default_rng(seed), 24
+    circuits = [Circuit("grid", None, (400.0,) * 3)]
+    for n in range(3):
+        board = len(circuits)
+        amps = [float(a) for a in chance.choice([16.0, 32.0, 40.0, 63.0], 3)]
+        circuits.append(Circuit(f"board {n}", 0, (amps[0],) * 3))
+        circuits.append(Circuit(f"sub-board {n}", board, (amps[1],) * 3))
+        circuits.append(Circuit(f"row {n}", board + 1, (amps[2],) * 3))
+    sessions = []
+    for i in range(cars):
+        one, first = chance.random() < 0.7, int(chance.integers(0, 12))
+        sessions.append(
+            car(
+                str(i),
+                float(chance.uniform(5, 30)),
+                max_kw=7.36 if one else 11.04,
+                first=first,
+                last=int(chance.integers(first + 2, slots + 1)),
+                node=int(chance.integers(1, len(circuits))),
+                phases=ONE_PHASE[int(chance.integers(3))] if one else ALL,
+                priority=int(chance.integers(1, 4)),
+            )
+        )
+    return day(
+        *sessions, slots=slots, price=(0.2 + 0.1 * np.sin(np.arange(slots))).tolist(), grid=Grid(tuple(circuits))
+    )
+
+
+@given(st.integers(8, 40), st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_cars_on_boards_and_on_their_sub_boards_are_counted_together(cars, seed):
+    problem = boards_and_their_sub_boards(cars, seed)
+
+    late = planned_late(problem)
+
+    assert late.status == "feasible", late.notes
+    assert judge(problem, late).worst_w <= 2
 
 
 @pytest.mark.parametrize("cars", [40, 150])

@@ -166,6 +166,14 @@ def ancestors(grid: Grid) -> Integers:
     return np.array(rows)
 
 
+def by_depth(grid: Grid) -> Integers:
+    """Row d: the circuit so deep on the way of each up to the connection (row 0), -1 where it hangs higher."""
+    above, depth = ancestors(grid), depths(grid)
+    steps = depth - np.arange(len(above))[:, None]
+    found = np.take_along_axis(above, np.maximum(steps, 0), axis=0)
+    return np.asarray(np.where(steps >= 0, found, -1), dtype=np.int64)
+
+
 def depths(grid: Grid) -> Integers:
     """How many circuits each has above it."""
     return np.asarray((ancestors(grid) > 0).sum(axis=0), dtype=np.int64)

@@ -83,13 +83,12 @@ class Uneven:
     def _scaled(self, cell_kw: Series, room: Series) -> Series:
         """Uneven cars alone, no more than their phases carry: from the leaves up, all below give way alike."""
         program = self.network.program
-        above_of = rooms.ancestors(program.problem.grid)
         cells = np.flatnonzero(cell_kw > 0)
         out = np.zeros_like(cell_kw)
         power, slot = cell_kw[cells].copy(), program.slot[cells]
         weight, node = program.weight[program.session[cells]], program.node[program.session[cells]]
         power *= self._share_of_stations(cell_kw)[cells]
-        for level in above_of:
+        for level in reversed(rooms.by_depth(program.problem.grid)):
             here = level[node]
             inside = here >= 0
             key = (here * program.slots + slot)[inside]
