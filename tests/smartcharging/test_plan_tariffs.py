@@ -11,7 +11,7 @@ import pytest
 from smartcharging.engine.plan.coarse import borders
 from smartcharging.engine.plan.problem import MaximumTariff, PeakCharge
 from smartcharging.engine.plan.solve import solve
-from tests.smartcharging.planning_worlds import MIDNIGHT, battery, car, day
+from tests.smartcharging.planning_worlds import MIDNIGHT, battery, car, day, one_circuit
 
 
 def test_the_old_months_peak_is_no_excuse_in_the_new_month():
@@ -133,3 +133,41 @@ def test_a_limit_in_a_far_long_slot_is_told_with_its_true_times():
     assert plan.shortfall_wh["1"] == pytest.approx(30_000 - 5000 * 2.5, abs=10)
     begins, ends = (MIDNIGHT + timedelta(minutes=15 * slot) for slot in (160, 170))
     assert plan.shortfall_reason["1"].endswith(f"@{begins:%Y-%m-%dT%H:%MZ}/{ends:%Y-%m-%dT%H:%MZ}")
+
+
+def in_quarters(problem):
+    return replace(problem, slot_s=900)
+
+
+def test_one_busy_quarter_hour_in_four_does_not_stand_for_all_of_them():
+    busy = np.where((np.arange(192) >= 96) & (np.arange(192) % 4 == 0), 26.0, 3.0)
+    asked = car(energy_kwh=150, max_kw=11, first=96, last=188)
+    problem = in_quarters(day(asked, slots=192, building_kw=list(busy), grid=one_circuit(40)))
+
+    assert solve(problem).shortfall_wh["1"] == 0
+    at = borders(problem)
+    assert {96, 97, 180, 181} <= set(at)
+    assert np.diff(at)[np.isin(at[:-1], np.arange(96, 188, 4))].max() == 1
+
+
+def test_far_slots_of_an_even_day_stay_joined_and_so_do_those_of_a_circuit_that_cannot_be_full():
+    t = np.arange(192) / 4
+    building = 12 + 3 * np.sin((t - 9) / 12 * np.pi)
+    sun = 3 * np.maximum(np.sin((t - 6) / 12 * np.pi), 0)
+    uneven = np.where(np.arange(192) % 4 == 0, 26.0, 3.0)
+    many = [car(str(i), first=90, last=188, max_kw=11) for i in range(3)]
+    smooth = day(*many, slots=192, building_kw=list(building), pv_kw=list(sun), grid=one_circuit(40))
+    wide = day(*many, slots=192, building_kw=list(uneven), grid=one_circuit(100))
+
+    for problem in map(in_quarters, (smooth, wide)):
+        assert len(borders(problem)) == 96 + 24 + 12 + 1
+
+
+def test_a_plan_with_joined_slots_says_of_which_day_its_gap_is():
+    even = in_quarters(day(car(last=96), slots=192))
+
+    assert solve(even).notes == (
+        "from 2026-01-06T00:00Z on slots are half hours and hours where little changes; "
+        "the gap is that of this coarser day",
+    )
+    assert solve(in_quarters(day(car(), slots=96))).notes == ()

@@ -38,6 +38,7 @@ class Answer:
     reasons: tuple[str, ...] = ()
     binding: tuple[str, ...] = ()
     load_kw: tuple[Series, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def spread(program: Program, cells: Series) -> Series:

@@ -4,8 +4,9 @@ Pure. What is a day away is planned many times more before it comes, so it is de
 car comes or goes, a month ends or a charge begins, there is a border, so every window is exactly what it was; and where
 PV may have to be held back, slots stay short. A long
 slot has the highest load, the least sun and the tightest limits and bands of the slots in it: the plan, spread out
-again, keeps every bound of every quarter hour. Prices are means; the certified gap is that of the problem with the
-long slots.
+again, keeps every bound of every quarter hour. So slots stay short as well where what a circuit leaves differs much
+within them and may be needed: one busy quarter hour would stand for all. Prices are means; the certified gap is that
+of the problem with the long slots, and the plan says so.
 """
 
 from __future__ import annotations
@@ -18,11 +19,17 @@ from numpy.typing import NDArray
 
 from smartcharging.engine.loads.kinds import Load, ShiftableBlock, Switchable, most_w
 from smartcharging.engine.plan import giving, rooms, worth
-from smartcharging.engine.plan.answer import Answer
+from smartcharging.engine.plan.answer import Answer, interval
 from smartcharging.engine.plan.problem import PeakCharge, PlanProblem, PlanSession, Series
+from smartcharging.engine.plan.rooms import Rooms
+from smartcharging.engine.plan.upward import Upward
 
+NOTHING_KW = 1e-6
 STAGES = ((24.0, 0.5), (36.0, 1.0))
 """From so many hours on, slots of so many hours."""
+
+SPREAD = 0.05
+"""So much of a limit may what it leaves differ within a long slot."""
 
 Borders = NDArray[np.intp]
 
@@ -38,6 +45,8 @@ def borders(problem: PlanProblem) -> Borders:
     fixed = np.array(_fixed(problem), dtype=np.int64)
     keep[fixed[(fixed >= 0) & (fixed < problem.slots)]] = True
     keep |= _held_back(problem)
+    if not keep.all():
+        keep |= _differs(problem, keep)
     return np.append(np.flatnonzero(keep), problem.slots)
 
 
@@ -50,6 +59,42 @@ def _held_back(problem: PlanProblem) -> NDArray[np.bool_]:
     return found
 
 
+def _differs(problem: PlanProblem, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The slots of those long ones in which a circuit that may become full leaves much more at one time than at
+    another: to count the least of it all along would make goals fall short that can be kept."""
+    begins = np.flatnonzero(keep)
+    room = Rooms.of(problem).room
+    limit = np.minimum.reduceat(rooms.limits_kw(problem), begins, axis=2)
+    known = np.isfinite(room)
+    least = np.minimum.reduceat(np.where(known, room, np.inf), begins, axis=2)
+    most = np.maximum.reduceat(np.where(known, room, -np.inf), begins, axis=2)
+    spread = most - least > np.maximum(SPREAD * limit, NOTHING_KW)
+    nodes = np.flatnonzero(spread.any(axis=(1, 2)))
+    if not nodes.size:
+        return np.zeros_like(keep)
+    could = np.maximum.reduceat(_could_kw(problem)[nodes], begins, axis=2)
+    differs = (spread[nodes] & (could > least[nodes] + NOTHING_KW)).any(axis=(0, 1))
+    return np.repeat(differs, np.diff(np.append(begins, problem.slots)))
+
+
+def _could_kw(problem: PlanProblem) -> Series:
+    """What cars and loads below each circuit could take at most: axes circuit, kind, slot."""
+    steps = np.zeros((len(problem.grid), problem.slots + 1, rooms.KINDS))
+    sessions = problem.sessions
+    if sessions:
+        power = rooms.weights(problem) * np.array([s.max_w for s in sessions])[:, None] / 1000
+        node = np.array([s.node for s in sessions])
+        for slots, sign in (([s.first_slot for s in sessions], 1), ([s.last_slot for s in sessions], -1)):
+            np.add.at(steps, (node, np.array(slots)), sign * power)
+    could: Series = np.cumsum(steps[:, :-1].transpose(0, 2, 1), axis=2)
+    weights = rooms.phase_weights([load.phases for load in problem.loads], problem.grid.supply)
+    for load, weight in zip(problem.loads, weights, strict=True):
+        could[load.node] += weight[:, None] * most_w(load, problem.hours) / 1000
+    for level in Upward(problem.grid):
+        level.add(could, could[level.nodes])
+    return could
+
+
 def _fixed(problem: PlanProblem) -> list[int]:
     slots = [s.first_slot for s in problem.sessions] + [s.last_slot for s in problem.sessions]
     for load in problem.loads:
@@ -57,6 +102,12 @@ def _fixed(problem: PlanProblem) -> list[int]:
             slots += range(max(load.first_slot, 0), min(load.last_slot, problem.slots) + 1)
     slots += [slot for c in problem.peak_charges for slot in (c.first_slot, c.last_slot) if slot is not None]
     return slots
+
+
+def _said(problem: PlanProblem, at: Borders) -> str:
+    first = int(at[np.argmax(np.diff(at) > 1)])
+    since = interval(problem, first, first).split("/")[0]
+    return f"from {since} on slots are half hours and hours where little changes; the gap is that of this coarser day"
 
 
 def coarsen(problem: PlanProblem, at: Borders) -> PlanProblem:
@@ -137,6 +188,7 @@ def spread_out(problem: PlanProblem, answer: Answer, at: Borders) -> Answer:
         answer,
         session_kw=np.repeat(answer.session_kw, width, axis=1),
         battery_kw=np.repeat(answer.battery_kw, width),
+        notes=(*answer.notes, _said(problem, at)),
         load_kw=tuple(spread(load, power) for load, power in zip(problem.loads, answer.load_kw, strict=True)),
         curtailed_kw=None if answer.curtailed_kw is None else np.repeat(answer.curtailed_kw, width),
     )

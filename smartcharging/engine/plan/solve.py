@@ -77,7 +77,7 @@ def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
         overload_notes(problem, notes)
         try:
             answer = optimise(problem, left)
-            result, verdict = finish(problem, answer, notes)
+            result, verdict = finish(problem, answer, [*notes, *answer.notes])
             if verdict.worst_w <= HARD_W:
                 return result
             trouble = f"the optimiser's plan broke {verdict.worst_name} by {verdict.worst_w:.1f} W"
