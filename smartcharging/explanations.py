@@ -28,7 +28,7 @@ from smartcharging.engine.grid import NOMINAL_V, Supply, power_weight
 from smartcharging.engine.plan.problem import Series
 from smartcharging.engine.snapshot import Mode
 from smartcharging.models import ChargingGoal, Plan, Tariff
-from smartcharging.places import amps_of
+from smartcharging.places import amps_of, plug_share
 from smartcharging.remember import phase_currents
 
 PICTURE_MAX_AGE_S = 60
@@ -163,6 +163,7 @@ class Around:
             by_rule=plan.status == Plan.Status.FALLBACK,
             remedies=Remedies.from_dict(short) if short else None,
             eur_per_kwh=self._prices,
+            plug_share=plug_share(evse.station.current),
             leaves_early_share=_number(_mapping(plan.result.get("leaves_early")).get(key)),
         )
 

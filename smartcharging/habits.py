@@ -13,6 +13,7 @@ from meters.history import slot_of
 from meters.live import connection
 from meters.models import Site
 from smartcharging.engine.forecast.arrivals import Habits, Visit
+from smartcharging.places import plug_share
 
 BACK = timedelta(days=35)
 GOOD_FOR_S = 3600
@@ -36,8 +37,10 @@ def learn(site: Site, before: datetime) -> Habits:
     """From the charges that are over, since the first of them."""
     ended = Transaction.objects.filter(station__site=site, started_at__gte=before - BACK, ended_at__isnull=False)
     visits = [
-        Visit(began, left, wh, "" if evse is None else str(evse))
-        for began, left, wh, evse in ended.values_list("started_at", "ended_at", "energy_wh", "evse_id")
+        Visit(began, left, wh / plug_share(current), "" if evse is None else str(evse))
+        for began, left, wh, evse, current in ended.values_list(
+            "started_at", "ended_at", "energy_wh", "evse_id", "station__current"
+        )
         if left is not None
     ]
     first = slot_of(min((v.arrived for v in visits), default=before))

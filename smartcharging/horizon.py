@@ -28,7 +28,17 @@ from smartcharging.engine.tariff import MarketPrice, SlotPrices, Terms, slot_pri
 from smartcharging.gather import View, look
 from smartcharging.load_needs import LoadNeeds
 from smartcharging.models import GridCommand, Price, Tariff
-from smartcharging.places import Place, energy_needed_wh, max_a, max_w, min_a, mode_of, phases_of, priority_of
+from smartcharging.places import (
+    Place,
+    energy_needed_wh,
+    max_a,
+    max_w,
+    min_a,
+    mode_of,
+    phases_of,
+    plug_share,
+    priority_of,
+)
 from smartcharging.remember import EvseMemory
 
 SLOT_S = 900
@@ -131,7 +141,8 @@ def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Ca
     leaves = departure_of(place, now)
     takes_w = counted_on_w(most_w, takes_of(shown, place.key))
     # The slot in which it leaves is not promised.
-    last = ready_by(min(max(math.floor((leaves - start) / SLOT), 1), slots), wanted_wh(place), takes_w, SLOT_S)
+    energy_wh = wanted_wh(place) / plug_share(place.station.current)
+    last = ready_by(min(max(math.floor((leaves - start) / SLOT), 1), slots), energy_wh, takes_w, SLOT_S)
     return PlanSession(
         key=place.key,
         node=place.node,
@@ -140,10 +151,10 @@ def _session(place: Place, start: datetime, slots: int, now: datetime, shown: Ca
         last_slot=last,
         max_w=takes_w,
         min_w=min_a(place) * watts_per_a,
-        energy_wh=wanted_wh(place),
+        energy_wh=energy_wh,
         priority=priority_of(place),
         mode=mode_of(place),
-        hurry=hurry(last, wanted_wh(place), takes_w, SLOT_S, place.memory.phases.drawing),
+        hurry=hurry(last, energy_wh, takes_w, SLOT_S, place.memory.phases.drawing),
         name=f"transaction {transaction.pk}" if transaction is not None else "",
         group=place.station.pk if station_a is not None else None,
         group_max_a=station_a,
@@ -192,7 +203,8 @@ def departure_of(place: Place, now: datetime) -> datetime:
 
 
 def wanted_wh(place: Place) -> float:
-    """Energy at the meter still wanted: the goal's, else what a usual car wants, never more than its battery takes."""
+    """Energy still wanted at the plug, where the station's meter counts: the goal's, else what a usual car wants, never
+    more than its battery takes."""
     needed = energy_needed_wh(place)
     if needed is not None:
         return needed

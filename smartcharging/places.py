@@ -173,7 +173,7 @@ def session_of(place: Place, plan: Plan | None, now: datetime) -> Session:
         mode=mode_of(place),
         arrived_at=transaction.started_at if transaction is not None else None,
         departure=goal.departure if goal is not None else None,
-        energy_needed_wh=energy_needed_wh(place),
+        energy_needed_wh=at_the_inlet_wh(place, energy_needed_wh(place)),
         planned_w=planned_w_of(place, plan, now),
         on_since=memory.on_since,
         off_since=memory.off_since,
@@ -287,8 +287,18 @@ def mode_of(place: Place) -> Mode:
     return Mode(place.goal.mode) if place.goal is not None else Mode.PLAN
 
 
+def plug_share(current: str) -> float:
+    """Of the energy at a station's inlet, where its limits hold and plans are made, what it counts at the plug."""
+    return DC_EFFICIENCY if current == ChargingStation.Current.DC else 1.0
+
+
+def at_the_inlet_wh(place: Place, plug_wh: float | None) -> float | None:
+    """What the site has to bring for so much at the plug."""
+    return None if plug_wh is None else plug_wh / plug_share(place.station.current)
+
+
 def energy_needed_wh(place: Place) -> float | None:
-    """Still to be charged for the goal; None means as much as possible."""
+    """Still to be charged for the goal, at the plug; None means as much as possible."""
     if place.goal is None or place.goal.energy_wh is None or place.transaction is None:
         return None
     return max(place.goal.energy_wh - place.transaction.energy_wh, 0.0)

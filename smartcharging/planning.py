@@ -24,6 +24,7 @@ from smartcharging.engine.plan.solve import solve
 from smartcharging.gather import View
 from smartcharging.horizon import SLOT_S, Day, day
 from smartcharging.models import ChargingGoal, Plan
+from smartcharging.places import plug_share
 from smartcharging.planned import planned_now
 
 SETTLES = timedelta(seconds=60)
@@ -115,7 +116,10 @@ def _shortfalls(today: Day, result: PlanResult) -> dict[str, dict[str, Any]]:
     for label, wh in result.shortfall_wh.items():
         place = today.labels.get(label)
         if place is not None and place.goal is not None and wh > 0:
-            told = {"wh": round(float(wh)), "reason": result.shortfall_reason.get(label, "")}
+            told = {
+                "wh": round(float(wh) * plug_share(place.station.current)),
+                "reason": result.shortfall_reason.get(label, ""),
+            }
             short[str(place.goal.pk)] = told | (would_help[label].to_dict() if label in would_help else {})
     return short
 
@@ -127,7 +131,7 @@ def _promise(today: Day, result: PlanResult) -> None:
         goal = place.goal
         if goal is None or goal.energy_wh is None:
             continue
-        short = max(float(result.shortfall_wh.get(label, 0.0)), 0.0)
+        short = max(float(result.shortfall_wh.get(label, 0.0)), 0.0) * plug_share(place.station.current)
         promised_wh = max(goal.energy_wh - short, 0.0)
         reason = result.shortfall_reason.get(label, "")[:200] if short > 0 else ""
         if (promised_wh, reason) != (goal.promised_wh, goal.promise_reason):

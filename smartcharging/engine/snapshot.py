@@ -51,7 +51,7 @@ class Session:
     mode: Mode = Mode.PLAN
     arrived_at: datetime | None = None
     departure: datetime | None = None
-    energy_needed_wh: float | None = None  # still to be charged; None means as much as possible
+    energy_needed_wh: float | None = None  # still to be charged, at the AC input; None means as much as possible
     planned_w: float | None = None  # of the plan's present slot; None means no valid plan
     on_since: datetime | None = None
     off_since: datetime | None = None

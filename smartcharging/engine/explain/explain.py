@@ -228,8 +228,9 @@ def _expected(facts: Facts, course: Course) -> Iterator[Line]:
 
 
 def _full_at(course: Course, now: datetime, until: datetime | None, missing_wh: float) -> datetime | None:
-    """When the plan reaches so much, up to the full minute. What a plan's rounding to watts loses is not missing."""
-    ahead = course.ahead(now, until)
+    """When the plan reaches so much at the plug, up to the full minute. What a plan's rounding to watts loses is not
+    missing."""
+    ahead, missing_wh = course.ahead(now, until), missing_wh / course.plug_share
     reached = np.cumsum(ahead.energy_wh)
     found = np.flatnonzero((ahead.power_w > 0) & (reached >= missing_wh - LEAST_WH))
     if not found.size:
@@ -241,11 +242,12 @@ def _full_at(course: Course, now: datetime, until: datetime | None, missing_wh: 
 
 
 def _planned(facts: Facts, course: Course) -> tuple[float, float | None]:
-    """Energy still planned until it leaves [Wh], and its price; None where the price of a part is not known."""
+    """Energy still planned until it leaves, at the plug [Wh], and its price, at the inlet; None where the price of a
+    part is not known."""
     ahead = course.ahead(facts.now, _leaves_at(facts))
     energy_wh, some = ahead.energy_wh, ahead.power_w > 0
     cost_eur = float((energy_wh[some] * ahead.eur_per_kwh[some]).sum()) / 1000
-    return float(energy_wh.sum()), None if math.isnan(cost_eur) else cost_eur
+    return float(energy_wh.sum()) * course.plug_share, None if math.isnan(cost_eur) else cost_eur
 
 
 def _leaves_at(facts: Facts) -> datetime | None:

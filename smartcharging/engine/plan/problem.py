@@ -30,7 +30,7 @@ class PlanSession:
     last_slot: int
     max_w: float
     min_w: float  # below it only 0 is legal; the live layer sees to that, the plan only knows
-    energy_wh: float  # at the meter, still wanted
+    energy_wh: float  # still wanted, where its power counts; of a DC station at the AC input
     priority: int = 1
     mode: Mode = Mode.PLAN
     efficiency: float = 1.0  # share of the energy at the meter that counts towards the goal
