@@ -515,13 +515,25 @@ def test_an_empty_site_has_a_plan():
         ("pv_w", {"pv_w": np.full(4, 500.0)}),
         ("node_background_w[1]", {"node_background_w": {1: np.array([1.0, 2.0])}}),
         ("import_limit_w", {"import_limit_w": np.array([np.nan] * 4)}),
-        ("month's peak", {"month_peak_w": float("nan")}),
+        ("month_peak_w", {"month_peak_w": float("nan")}),
     ],
 )
-def test_numbers_that_are_none_are_named_and_planned_by_rule(name, broken):
+def test_numbers_that_are_none_are_named_and_planned_around(name, broken):
     world = day(car(energy_kwh=15, node=1), grid=two_rows(row_a=20))
 
     plan = solve(replace(world, **broken))
+
+    assert plan.status == "optimal"
+    assert any(name in note for note in plan.notes)
+    assert sum(kw(plan.session_w["1"])) == pytest.approx(15)
+    assert np.isfinite(plan.grid_w).all()
+
+
+@pytest.mark.parametrize("name", ["import_eur_per_kwh", "export_eur_per_kwh"])
+def test_where_no_price_is_known_the_plan_is_made_by_rule(name):
+    world = day(car(energy_kwh=15, node=1), grid=two_rows(row_a=20))
+
+    plan = solve(replace(world, **{name: np.full(4, np.nan)}))
 
     assert plan.status == "fallback"
     assert plan.gap is None

@@ -305,7 +305,7 @@ def test_what_cannot_be_planned_with_is_left_out_and_named():
 def test_by_rule_stores_keep_their_minimum_blocks_run_late_and_pumps_are_on():
     loads = (washing(hours=1), boiler(now_c=50, draw_w=500.0), freezer(now_c=-18), pump())
 
-    plan = solve(day(loads=loads, price=[np.nan, 0.1, 0.1, 0.1]))
+    plan = solve(day(loads=loads, price=[np.nan] * 4))
 
     assert plan.status == "fallback"
     assert kw(plan.load_w["washing"]) == [0, 0, 0, 3]

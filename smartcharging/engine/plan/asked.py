@@ -22,13 +22,14 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
     if _all_right(problem):
         return problem.sessions
     slots = problem.slots
+    station = {s.key: s.group for s in reversed(problem.sessions) if s.group is not None}  # of each EVSE
     free_from: dict[str, int] = {}
     out: dict[int, PlanSession] = {}
     order = sorted(range(len(problem.sessions)), key=lambda i: problem.sessions[i].first_slot)
     for i in order:
         s = problem.sessions[i]
-        first = min(max(s.first_slot, free_from.get(s.key, 0), 0), slots)
-        last = min(max(s.last_slot, first), slots)
+        first = min(max(int(s.first_slot), free_from.get(s.key, 0), 0), slots)
+        last = min(max(int(s.last_slot), first), slots)
         free_from[s.key] = last
         if first > max(s.first_slot, 0):
             notes.append(f"session {s.label}: starts when the EVSE is free, slot {first}")
@@ -51,7 +52,7 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
         if not isfinite(s.hurry):
             notes.append(f"session {s.label}: its hurry is {s.hurry}; it has none")
         out[i] = replace(
-            _giving_right(s, notes),
+            _giving_right(s, problem.grid.supply, notes),
             node=node,
             phases=phases,
             first_slot=first,
@@ -62,18 +63,25 @@ def set_right(problem: PlanProblem, notes: list[str]) -> tuple[PlanSession, ...]
             value_eur_per_kwh=value,
             gone_eur_per_kwh=gone,
             hurry=s.hurry if isfinite(s.hurry) else 1.0,
+            group=station.get(s.key),
             group_max_a=_limit_right(f"session {s.label}: what its station takes", s.group_max_a, notes),
         )
     return tuple(out[i] for i in range(len(problem.sessions)))
 
 
-def _giving_right(s: PlanSession, notes: list[str]) -> PlanSession:
-    """A car of which it is not known what it may give, or what that costs it, gives nothing."""
+def _giving_right(s: PlanSession, supply: Supply, notes: list[str]) -> PlanSession:
+    """A car of which it is not known what it may give, on which lines, or what that costs it, gives nothing."""
     given = (s.discharge_w, s.lends_wh, s.wear_eur_per_kwh)
-    if all(_sound(number) for number in given):
+    sound = all(_sound(number) for number in given)
+    if sound and not _gives_on_one_line(s, supply):
         return s
-    notes.append(f"session {s.label}: what it may give or its wear is no number; it gives nothing")
+    why = "without a neutral it hangs between two lines, and one is named" if sound else "no number"
+    notes.append(f"session {s.label}: what it may give or its wear is not known ({why}); it gives nothing")
     return replace(s, discharge_w=0.0, lends_wh=0.0, wear_eur_per_kwh=0.0)
+
+
+def _gives_on_one_line(s: PlanSession, supply: Supply) -> bool:
+    return s.discharge_w > 0 and supply is Supply.IT and sum(s.phases) == 1
 
 
 def _sound(number: float) -> bool:
@@ -127,6 +135,8 @@ def _circuit_right(circuit: Circuit, notes: list[str]) -> Circuit:
 def _all_right(problem: PlanProblem) -> bool:
     """Is there nothing to set right? Thousands of cars are seen at once this way."""
     sessions = problem.sessions
+    if not sessions:
+        return True
     if len({s.key for s in sessions}) < len(sessions):
         return False
     first, last = np.array([s.first_slot for s in sessions]), np.array([s.last_slot for s in sessions])
@@ -136,7 +146,10 @@ def _all_right(problem: PlanProblem) -> bool:
         [(s.max_w, s.energy_wh, s.discharge_w, s.lends_wh, s.wear_eur_per_kwh, abs(s.hurry)) for s in sessions]
     )
     return bool(
-        ((first >= 0) & (first <= last) & (last <= problem.slots)).all()
+        first.dtype.kind in "iu"
+        and last.dtype.kind in "iu"
+        and not any(_gives_on_one_line(s, problem.grid.supply) for s in sessions if s.discharge_w)
+        and ((first >= 0) & (first <= last) & (last <= problem.slots)).all()
         and ((node >= 0) & (node < len(problem.grid))).all()
         and ((efficiency > 0) & (efficiency <= 1)).all()
         and ((sizes >= 0) & np.isfinite(sizes)).all()
@@ -149,10 +162,14 @@ def _all_right(problem: PlanProblem) -> bool:
     )
 
 
-def plannable_battery(battery: BatteryState | None, supply: Supply, notes: list[str]) -> BatteryState | None:
+def plannable_battery(battery: BatteryState | None, grid: Grid, notes: list[str]) -> BatteryState | None:
     """A battery whose charge is unknown rests, and so does one of which only one of its two lines is named."""
     if battery is None:
         return None
+    if not 0 <= battery.node < len(grid):
+        notes.append(f"battery {battery.key}: unknown circuit {battery.node}; planned at the grid connection")
+        battery = replace(battery, node=0)
+    supply = grid.supply
     if supply is Supply.IT and sum(battery.phases) == 1:
         notes.append(f"battery {battery.key}: without a neutral it hangs between two lines, and one is named; it rests")
         return None

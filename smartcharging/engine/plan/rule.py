@@ -83,8 +83,8 @@ def with_known_numbers(problem: PlanProblem) -> PlanProblem:
         with_known_load(problem),
         import_eur_per_kwh=_filled(problem.import_eur_per_kwh, slots, np.max, 0.0),
         export_eur_per_kwh=_filled(problem.export_eur_per_kwh, slots, np.min, 0.0),
-        import_limit_w=_limit(problem.import_limit_w, slots),
-        export_limit_w=_limit(problem.export_limit_w, slots),
+        import_limit_w=known_limit(problem.import_limit_w, slots),
+        export_limit_w=known_limit(problem.export_limit_w, slots),
         month_peak_w=problem.month_peak_w if np.isfinite(problem.month_peak_w) else 0.0,
         charges=tuple(c for c in problem.charges if np.isfinite(c.free_w) and np.isfinite(c.eur_per_kw)),
         maximum_tariff=None,
@@ -111,7 +111,8 @@ def with_known_load(problem: PlanProblem) -> PlanProblem:
     )
 
 
-def _limit(series: Series | None, slots: int) -> Series | None:
+def known_limit(series: Series | None, slots: int) -> Series | None:
+    """A limit without gaps: the tightest that is known of it."""
     if series is None or not np.isfinite(series).any():
         return None  # what nobody knows, the tree and the live layer hold
     return _filled(series, slots, np.min, 0.0)

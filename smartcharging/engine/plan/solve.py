@@ -40,6 +40,7 @@ from smartcharging.engine.plan.coarse import borders, coarsen, spread_out
 from smartcharging.engine.plan.exact import exact, gap_between, status_of
 from smartcharging.engine.plan.large import aggregate, in_time
 from smartcharging.engine.plan.maximum_tariff import branches
+from smartcharging.engine.plan.numbers import plannable_numbers
 from smartcharging.engine.plan.problem import PlanProblem, PlanResult, PlanSession, Series
 from smartcharging.engine.plan.program import Program
 from smartcharging.engine.plan.solver import NoSolution
@@ -61,16 +62,22 @@ def solve(problem: PlanProblem, clock: Callable[[], float] | None = None) -> Pla
     def left() -> float:
         return problem.time_limit_s - (clock() - began if clock else 0.0)
 
-    result = _solve(problem, left)
+    try:
+        result = _solve(problem, left)
+    except (
+        Exception
+    ) as error:  # not even by rule: the live layer, which keeps every limit by itself, shares what there is
+        result = _without_limits(problem, f"no plan could be made: {_stumbled(error)}")
     return replace(result, solve_s=clock() - began) if clock else result
 
 
 def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
     notes: list[str] = []
+    problem = plannable_numbers(problem, notes)
     problem = replace(problem, grid=plannable_grid(problem.grid, notes))
     sessions = set_right(problem, notes)
     loads = plannable_loads(problem, notes)
-    battery = plannable_battery(problem.battery, problem.grid.supply, notes)
+    battery = plannable_battery(problem.battery, problem.grid, notes)
     problem = fill_gaps(replace(problem, sessions=sessions, loads=loads, battery=battery), notes)
     trouble = what_is_wrong(problem)
     if trouble is None:
@@ -84,13 +91,42 @@ def _solve(problem: PlanProblem, left: Callable[[], float]) -> PlanResult:
         except (NoSolution, ArithmeticError) as error:
             trouble = f"the optimiser found no plan: {error}"
         except Exception as error:  # a mistake of ours; the site has a plan all the same
-            where = extract_tb(error.__traceback__)[-1]
-            trouble = f"the optimiser stumbled in {where.name}: {type(error).__name__}: {error}"
+            trouble = f"the optimiser {_stumbled(error)}"
     else:
         problem = plan_rule.with_known_numbers(problem)
     notes.append(trouble)
     result, _ = finish(problem, rule_answer(problem), notes)
     return result
+
+
+def _stumbled(error: Exception) -> str:
+    where = extract_tb(error.__traceback__)[-1]
+    return f"stumbled in {where.name}: {type(error).__name__}: {error}"
+
+
+def _without_limits(problem: PlanProblem, trouble: str) -> PlanResult:
+    """Every car may take what it can at any time, and nobody is promised anything."""
+    slots = int(np.size(problem.building_w))
+    nothing = np.zeros(slots)
+    most = {s.key: _or_none(s.max_w) for s in problem.sessions}
+    short = {s.label: wh for s in problem.sessions if (wh := _or_none(s.energy_wh)) > 0}
+    return PlanResult(
+        status="fallback",
+        session_w={key: np.full(slots, watts) for key, watts in most.items()},
+        battery_w=nothing,
+        grid_w=np.full(slots, np.nan),
+        pv_w=nothing,
+        shortfall_wh=short,
+        shortfall_reason=dict.fromkeys(short, "rule"),
+        objective_eur=None,
+        gap=None,
+        solve_s=0.0,
+        notes=(trouble,),
+    )
+
+
+def _or_none(amount: object) -> float:
+    return float(amount) if isinstance(amount, int | float) and np.isfinite(amount) else 0.0
 
 
 def optimise(problem: PlanProblem, left: Callable[[], float]) -> Answer:
