@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bench.plan_family import day as family
 from smartcharging.engine.grid import Grid
 from smartcharging.engine.plan import solve as plan
+from smartcharging.engine.plan.asked import set_right
 from smartcharging.engine.plan.coarse import coarsen
 from smartcharging.engine.plan.exact import _minimise, exact
 from smartcharging.engine.plan.judge import judge
@@ -26,7 +27,7 @@ from smartcharging.engine.plan.solver import NoSolution, minimise
 from smartcharging.engine.plan.warm import minimise_lazily
 from smartcharging.engine.snapshot import Mode
 from tests.smartcharging.load_worlds import boiler, pump, washing
-from tests.smartcharging.planning_worlds import ON_L1, car, day, one_circuit, two_rows
+from tests.smartcharging.planning_worlds import ON_L1, ON_L2, car, day, one_circuit, two_rows
 
 GAP = 1e-3
 
@@ -108,6 +109,31 @@ def paid_to_take(cars, seed, trust, uneven=False):
         export_eur_per_kwh=problem.export_eur_per_kwh - np.where(noon, 0.7, 0.0),
         sun_trust=trust,
     )
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(60, 100), st.integers(0, 10_000))
+def test_where_the_fuses_of_the_connection_differ_its_bound_is_one(cars, seed):
+    problem = family(cars, slots=48, seed=seed)
+    chance = np.random.default_rng(seed)
+    amps = (cars * 700 + float(problem.building_w.max())) / 690
+    root, *rows = problem.grid.circuits
+    grid = Grid((replace(root, limit_a=(amps * 0.7, amps, amps)), *rows))
+    sessions = tuple(
+        replace(s, phases=ON_L2, max_w=min(s.max_w, 7400.0)) if chance.random() < 0.1 else s for s in problem.sessions
+    )
+    program = Program(set_right_of(replace(problem, grid=grid, sessions=sessions, battery=None)))
+    assert aggregate.applies(program)
+
+    found = aggregate.solve(program, GAP, always, most_rounds=3, or_best=True)
+
+    optimum = exact(program, always)
+    reached = finish(program.problem, optimum, [])[1].objective_eur
+    assert found.lower_eur <= reached + 1e-6 * abs(reached) + 1e-4
+
+
+def set_right_of(problem):
+    return replace(problem, sessions=set_right(problem, []))
 
 
 @settings(max_examples=3, deadline=None)

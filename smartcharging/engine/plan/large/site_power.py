@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
-from smartcharging.engine.grid import Grid
+from smartcharging.engine.grid import Circuit, Grid
 from smartcharging.engine.plan import rooms
 from smartcharging.engine.plan.large.flow import Served
 from smartcharging.engine.plan.large.network import Mask
@@ -81,6 +81,7 @@ class SitePower:
         self.program, self.classes = program, classes
         self.gives = float(program.efficiency[0]) * program.hours  # kWh towards the goals per kW in a slot
         self.site = Program(_as_one(program))
+        self.site.import_names = program.import_names
         self.linear = _small_program(program, self.site, classes)
         self.columns = np.concatenate([self.site.at("p", self.site.t), self.site.width + np.arange(classes.count)])
         self._growing = GrowingProgram(self.linear, small=True)
@@ -233,6 +234,8 @@ def _as_one(program: Program) -> PlanProblem:
         efficiency=float(program.efficiency[0]),
         value_eur_per_kwh=0.0,
     )
+    if program.uneven[0] and len(set(circuits[0].limit_a)) > 1:
+        circuits[0], problem = _without_phases(program, circuits[0])
     return replace(
         problem,
         sessions=(everyone,),
@@ -242,6 +245,16 @@ def _as_one(program: Program) -> PlanProblem:
         node_background_w={i: 1000 * program.rooms.background[n] for i, n in enumerate(kept) if i},
         least_w={} if least is None else {i: 1000 * least[n] for i, n in enumerate(kept)},
     )
+
+
+def _without_phases(program: Program, root: Circuit) -> tuple[Circuit, PlanProblem]:
+    """The connection when its fuses differ and some cars load only one: together they may take more than a balanced one
+    car could, the mean of the phases. Each of these is seen to by `uneven.py`."""
+    limits = {
+        "import_limit_w": 1000 * program.import_room_kw,
+        "export_limit_w": 1000 * rooms.export_limit_kw(program.problem),
+    }
+    return replace(root, limit_a=(np.inf,) * 3, margin_a=0.0), replace(program.problem, **limits)
 
 
 def _small_program(program: Program, site: Program, classes: Classes) -> LinearProgram:
