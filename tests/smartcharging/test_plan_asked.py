@@ -150,10 +150,10 @@ def test_without_a_whole_series_there_is_a_plan_all_the_same(field):
 
 
 def test_all_cars_of_an_evse_are_behind_the_inlet_of_its_station():
-    behind = car("1", name="second", first=2, last=4, group=1, group_max_w=3000.0)
+    behind = car("1", name="second", first=2, last=4, group=1, group_max_a=3000 / 690)
 
     plan = solve(
-        day(car("1", name="first", last=2), behind, car("2", last=4, group=1, group_max_w=3000.0), price=PRICE)
+        day(car("1", name="first", last=2), behind, car("2", last=4, group=1, group_max_a=3000 / 690), price=PRICE)
     )
 
     assert plan.status == "optimal", plan.notes
