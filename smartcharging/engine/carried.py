@@ -49,7 +49,7 @@ def _empty() -> Floats:
 @dataclass(frozen=True, eq=False)
 class Carried:
     """`cars` has a row per key; `other_a` one per circuit name: L1, L2, L3, sum, and further columns if there are.
-    `battery_w` are the set-points of the last seconds.
+    `falls_to_a` is what these fall to; `battery_w` are the set-points of the last seconds.
 
     Moments are seconds of the epoch; NaN is unknown.
     """
@@ -60,6 +60,7 @@ class Carried:
     circuits: tuple[str, ...] = ()
     other_a: Floats = field(default_factory=_empty)
     battery_w: Mapping[str, Told] = field(default_factory=dict)
+    falls_to_a: Floats = field(default_factory=_empty)
 
     def to_json(self) -> str:
         body = {
@@ -69,6 +70,7 @@ class Carried:
             "circuits": self.circuits,
             "other_a": np.round(self.other_a, 3).tolist(),
             "battery_w": self.battery_w,
+            "falls_to_a": np.round(self.falls_to_a, 3).tolist(),
         }
         return json.dumps(body)
 
@@ -81,7 +83,8 @@ class Carried:
             cars = np.array(body["cars"], dtype=float).reshape(len(keys), WIDTH)
             other = np.array(body["other_a"], dtype=float).reshape(len(circuits), -1)
             told = {str(key): _told(of_one) for key, of_one in body["battery_w"].items()}
-            return cls(float(body["at"]), keys, cars, circuits, other, told)
+            falls_to = np.array(body["falls_to_a"], dtype=float).reshape(len(circuits), -1)
+            return cls(float(body["at"]), keys, cars, circuits, other, told, falls_to)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not what the live layer carries: {error}") from error
 
@@ -179,29 +182,36 @@ def observe(
 
 def last_other_load(carried: Carried | None, circuits: tuple[str, ...], columns: int) -> Floats | None:
     """The load that is not ours as it was last believed, NaN for circuits it was not known of; None: of none."""
-    if carried is None or carried.other_a.shape[1] != columns:
+    return None if carried is None else _of_circuits(carried, carried.other_a, circuits, columns)
+
+
+def _of_circuits(carried: Carried, table: Floats, circuits: tuple[str, ...], columns: int) -> Floats | None:
+    """Its rows for these circuits."""
+    if table.shape[1] != columns:
         return None
     if carried.circuits == circuits:
-        return carried.other_a
+        return table
     place = {name: i for i, name in enumerate(carried.circuits)}
-    padded = np.vstack((carried.other_a, np.full(columns, np.nan)))
+    padded = np.vstack((table, np.full(columns, np.nan)))
     found: Floats = padded[[place.get(name, -1) for name in circuits]]
     return found
 
 
 def other_load(
     carried: Carried | None, circuits: tuple[str, ...], least_a: Floats, most_a: Floats, now: float, rules: Rules
-) -> Floats | None:
-    """The load that is not ours at each circuit, which lies between `least_a` and `most_a`; None: nothing is known.
+) -> tuple[Floats, Floats] | None:
+    """The load that is not ours at each circuit, which lies between `least_a` and `most_a`, and what it is falling to;
+    None: nothing is known.
 
     What it was is believed as long as nothing contradicts it. It is up at once when it must have risen, and comes
-    down slowly when it must have fallen.
+    down slowly when it must have fallen: to where it fell, although a car that rises meanwhile hides it again.
     """
     before = last_other_load(carried, circuits, least_a.shape[1])
     if carried is None or before is None:
         return None
+    aimed = _of_circuits(carried, carried.falls_to_a, circuits, least_a.shape[1])
+    falls_to = most_a if aimed is None else np.fmin(most_a, np.maximum(aimed, least_a))  # the most where it is unknown
     before = np.where(np.isnan(before), most_a, before)
     left = math.exp(-max(now - carried.at, 0.0) / rules.calm_s)
-    falls = most_a + (before - most_a) * left
-    found: Floats = np.maximum(np.where(before > most_a, falls, before), least_a)
-    return found
+    found: Floats = np.maximum(np.where(before > falls_to, falls_to + (before - falls_to) * left, before), least_a)
+    return found, falls_to

@@ -244,7 +244,7 @@ def test_a_car_that_must_charge_now_does_so_whatever_the_plan_says():
     assert plaza.drawn_a("R1-A") == 16
 
 
-@pytest.mark.parametrize("report_s", [5.0, 10.0])
+@pytest.mark.parametrize("report_s", [5.0, 10.0, 30.0, 60.0])
 def test_a_surplus_car_follows_the_sun_within_half_a_minute(report_s):
     plaza = square(5.0, battery=False, report_s=report_s)
     plaza.pv = {0: (-13.0, -13.0, -13.0)}

@@ -90,7 +90,7 @@ def _carry(snapshot: Snapshot, fleet: Fleet, left: Residual, target: Aim, batter
     cars[:, carried.SWITCHES] += stopped
     cars[:, carried.WAS_ON] = np.where(np.isnan(fleet.offered_a), cars[:, carried.WAS_ON], fleet.running)
     told = to_remember(snapshot, battery_w)
-    return Carried(now, fleet.keys, cars, snapshot.grid.names, left.believed, told)
+    return Carried(now, fleet.keys, cars, snapshot.grid.names, left.believed, told, left.falls_to)
 
 
 def _peak(snapshot: Snapshot, roll: Roll) -> list[Narrowing]:

@@ -60,7 +60,7 @@ class Fleet:
     surely_a: Floats  # … and at the least, where its lease has ended: it may have fallen back
     hold: Floats  # the most it may draw, columns as `uses`
     drawn: Floats  # what is surely taken, zero where unknown
-    risen: Floats  # what it probably takes by now, if its limit rose since it was measured
+    risen: Floats  # what it may be taking by now, if its limit changed since it was measured
     late: Flags  # switched on a moment ago, and not seen to take anything yet
     shown: Floats  # the most of what a meter shows that may be its doing
     keeps_a: Floats  # what it makes use of, a little more included; infinite while it uses all it has
@@ -145,12 +145,13 @@ class Fleet:
             # DC is measured at the plug; what the input takes is known only within the converter's losses. What it
             # takes for sure is taken off a meter's reading, what it likely takes is held.
             surely = likely * np.where(dc, 1.0 - rules.dc_doubt, 1.0)[:, None]
-            # Whoever was told to take less has by now done so, though his last measurement is from before.
+            # Whoever was told to take less may have done so, and soon has, though his last measurement is from before.
             isolated = ~np.isnan(fact.isolated_a)
-            followed = known & ~isolated & (changed_s >= rules.react_s) & (age_s > changed_s - rules.react_s)
-            surely = np.minimum(surely, np.where(followed & ~np.isnan(offered), offered, np.inf)[:, None])
+            follows = known & ~isolated & (age_s > changed_s - rules.react_s)
+            seen, on_way_down = surely, follows & (changed_s < rules.react_s)
+            surely = np.minimum(surely, np.where(follows & ~np.isnan(offered), offered, np.inf)[:, None])
 
-            uses, spread = _uses(snapshot, fact.phases, surely, dc, supply)
+            uses, spread = _uses(snapshot, fact.phases, seen, dc, supply)
             drawn = spread(surely)
             hold = np.maximum(held[:, None] * uses, spread(likely))
             still = ~reachable & defiant
@@ -175,6 +176,7 @@ class Fleet:
             unsure = np.where(known, (age_s > awaited_s - rules.follow_s) & ~leaves, wants & reachable)
             unsure = unsure & (awaited_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
+            risen = np.where(on_way_down[:, None], np.maximum(risen, spread(seen)), risen)
             idle = known & (most < rules.wake_a) & (level >= np.maximum(fact.min_a, 0.0)) & (level > 0)
             late = idle & wants & reachable & (awaited_s <= rules.unsure_s)
 

@@ -60,6 +60,7 @@ class Residual:
     raw: Floats  # as `kind` without the margins: below zero here is a violation, not a nibble at the margin
     other: Floats  # the load that was taken off, as counted
     believed: Floats  # that load where there is a meter, or was one, to be carried
+    falls_to: Floats  # and what that is falling to
     ranks: NDArray[np.int64]
     reasons: list[tuple[str, ...]]
     plain: NDArray[np.bool_]  # the circuit's own limit, set by nobody in particular
@@ -98,11 +99,12 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, r
     beyond = np.zeros((size, width))
     narrower = limits.table < behind.table
     beyond[:count, : SUM + 1][narrower] = behind.table[narrower] - limits.table[narrower]
-    believed = carried.other_load(snapshot.carried, names, kind, sure, snapshot.now.timestamp(), rules)
-    if believed is None:
-        believed, kind = sure, np.where(over[:count], sure, kind)
+    found = carried.other_load(snapshot.carried, names, kind, sure, snapshot.now.timestamp(), rules)
+    if found is None:
+        believed, falls_to, kind = sure, sure, np.where(over[:count], sure, kind)
     else:
-        believed = np.where(meters.fresh[:, None], believed, sure)
+        falls_to = found[1]
+        believed = np.where(meters.fresh[:, None], found[0], sure)
         kind = np.where(meters.fresh[:, None], believed, kind)
     if width > APART:
         allowed[:, APART:] = limit[:, APART:] = _uneven(snapshot, fleet, sure)
@@ -148,6 +150,7 @@ def residual(snapshot: Snapshot, fleet: Fleet, limits: Limits, behind: Limits, r
         raw,
         all_other,
         np.where(meters.fresh[:, None], believed, np.where(meters.stale[:, None], remembered, np.nan)),
+        np.where(meters.fresh[:, None], falls_to, np.nan),
         ranks,
         reasons,
         plain,
