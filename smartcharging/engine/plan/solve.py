@@ -64,9 +64,8 @@ def solve(problem: PlanProblem, clock: Callable[[], float] | None = None) -> Pla
 
     try:
         result = _solve(problem, left)
-    except (
-        Exception
-    ) as error:  # not even by rule: the live layer, which keeps every limit by itself, shares what there is
+    except Exception as error:
+        # Not even by rule. The live layer keeps every limit by itself and shares what there is.
         result = _without_limits(problem, f"no plan could be made: {_stumbled(error)}")
     return replace(result, solve_s=clock() - began) if clock else result
 
