@@ -63,10 +63,11 @@ def allocate(snapshot: Snapshot, rules: Rules = DEFAULT) -> Allocation:
 
     load = fleet.load(now_a)
     rest = left.table - load
-    yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
-    battery_w, free = batteries.settle(rest, yields)
-    spare = free[:, :APART]
-    held_back = batteries.held_back(battery_w)
+    battery_w, held_back, spare = dict[str, float](), dict[int, str](), rest[:, :APART]
+    if snapshot.batteries:
+        yields = left.table - fleet.load(np.maximum(now_a, target.current_a))
+        battery_w, free = batteries.settle(rest, yields)
+        held_back, spare = batteries.held_back(battery_w), free[:, :APART]
     # Judged without the battery's help: what only a battery holds up is already worth a quick message.
     broken = _broken(fleet, left, left.raw - fleet.held)
     return Allocation(

@@ -176,7 +176,8 @@ class Fleet:
             unsure = np.where(known, (age_s > awaited_s - rules.follow_s) & ~leaves, wants & reachable)
             unsure = unsure & (awaited_s <= rules.unsure_s)
             risen = np.where(unsure[:, None], np.maximum(drawn, level[:, None] * uses), drawn)
-            risen = np.where(on_way_down[:, None], np.maximum(risen, spread(seen)), risen)
+            if on_way_down.any():
+                risen = np.where(on_way_down[:, None], np.maximum(risen, spread(seen)), risen)
             idle = known & (most < rules.wake_a) & (level >= np.maximum(fact.min_a, 0.0)) & (level > 0)
             late = idle & wants & reachable & (awaited_s <= rules.unsure_s)
 
