@@ -57,6 +57,7 @@ class LineDataSerializer(serializers.Serializer[Any]):
     missing_kwh = _Amount()
     planned_kwh = _Amount(_("still to come"))
     share = _Amount(_("promised of what is wanted, 0 to 1"))
+    early_share = _Amount(_("chance that its driver is gone half an hour before his departure, 0 to 1"))
     full_at = _Moment()
     made_at = _Moment()
     ended_at = _Moment()
