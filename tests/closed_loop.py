@@ -303,13 +303,13 @@ class Plaza:
         if measured is not None:
             memory = memory.with_measurement(measured[1], measured[0], wants=wants)
         post.memory = memory
-        wired = tuple(p in post.wiring for p in PHASES)
-        phases = phases_to_count_on(memory.phases, self.now, wired) if memory.phases.drawing else wired  # type: ignore
+        wired = ("L1" in post.wiring, "L2" in post.wiring, "L3" in post.wiring)
+        phases = phases_to_count_on(memory.phases, self.now, wired) if memory.phases.drawing else wired
         noticed = post.lost_at is None or (self.now - post.lost_at).total_seconds() < NOTICED_S
         return Session(
             key=post.key,
             node=post.node,
-            phases=phases,  # type: ignore[arg-type]
+            phases=phases,
             max_a=post.outlet.max_a,
             min_a=6.0 if post.dc else minimum_a(memory.minimum, 6.0),
             dc=post.dc,

@@ -65,9 +65,7 @@ class Course:
     remedies: Remedies | None = None
     eur_per_kwh: Series = field(default_factory=lambda: np.zeros(0))  # of each slot, for the site; may be unknown
     plug_share: float = 1.0  # of what is planned, which is at the station's inlet, what its meter counts at the plug
-    leaves_early_share: float | None = (
-        None  # the chance, weighed by the plan, that its driver leaves well before he said
-    )
+    leaves_early_share: float | None = None  # the chance, weighed by the plan, that its driver leaves well before
 
     def ahead(self, now: datetime, until: datetime | None) -> Ahead:
         """What is left of each slot from now on."""

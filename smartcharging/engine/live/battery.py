@@ -1,7 +1,6 @@
 """What a stationary battery should do this moment: follow the plan, else serve the site from the sun.
 
-Pure. The wish comes first, the limits after it, and the cars in between: a battery yields to the cars, because it has
-no departure. It is *counted* on only as far as it is both told to discharge and seen to discharge.
+Pure. This is the wish; the limits come after it, and the cars in between (`settling.py`).
 
 *Self-consumption* closes a loop over the meter at the grid connection, and the loop is slow: an inverter takes seconds
 to follow, the meter is read a little ago, the battery at another moment. So what a battery does in the instant the

@@ -49,21 +49,18 @@ def room_back(snapshot: Snapshot, fleet: Fleet, limits: Limits, dark: Collection
     margin = np.array([max(c.margin_a, 0.0) for c in circuits])
 
     room = np.full((fleet.tree.size, 4), np.inf)
-    copper = _copper(snapshot)
-    room[:count, :SUM] = copper - margin[:, None] + _least_load(snapshot, fleet, copper, charging, dark)
+    copper, (current, _) = _copper(snapshot), readings_of(snapshot)
+    fresh: Flags = np.asarray(np.isfinite(current).all(axis=1))
+    unseen = np.array([c.metered or n in dark for n, c in enumerate(circuits)]) & ~fresh
+    metered = np.where(fresh[:, None], current - charging[:, :SUM], np.nan)
+    room[:count, :SUM] = copper - margin[:, None] + _least_load(snapshot, fleet, metered, unseen, copper)
     for n in np.flatnonzero(np.isfinite(limits.export_w)).tolist():
         shown_w = net_w(snapshot, n)
         room[n, SUM] = -np.inf if shown_w is None else (limits.export_w[n] + shown_w) / NOMINAL_V - charging[n, SUM]
     room = np.maximum(np.where(np.isnan(room), 0.0, room), 0.0)
     seen = room.copy()
-    seen[:count][_unseen(snapshot, dark)] = np.inf
+    seen[:count][unseen] = np.inf
     return room, seen
-
-
-def _unseen(snapshot: Snapshot, dark: Collection[int]) -> Flags:
-    current, _ = readings_of(snapshot)
-    fresh: Flags = np.asarray(np.isfinite(current).all(axis=1))
-    return np.array([c.metered or n in dark for n, c in enumerate(snapshot.grid.circuits)]) & ~fresh
 
 
 def _copper(snapshot: Snapshot) -> Floats:
@@ -72,21 +69,22 @@ def _copper(snapshot: Snapshot) -> Floats:
     return narrow(snapshot.grid, about_copper, snapshot.now).table[:, :SUM]
 
 
-def _least_load(snapshot: Snapshot, fleet: Fleet, copper: Floats, charging: Floats, dark: Collection[int]) -> Floats:
-    """Amps per phase that are surely used at each circuit without batteries and cars; negative where it feeds back."""
+def _least_load(snapshot: Snapshot, fleet: Fleet, metered: Floats, unseen: Flags, copper: Floats) -> Floats:
+    """Amps per phase that are surely used at each circuit without batteries and cars; negative where it feeds back.
+
+    `metered`: what meters show without batteries; not a number where there is none.
+    """
     count = len(snapshot.grid)
-    current, _ = readings_of(snapshot)
-    fresh: Flags = np.asarray(np.isfinite(current).all(axis=1))
-    silent = _unseen(snapshot, dark)
+    fresh = ~np.isnan(metered[:, 0])
     cars = fleet.tree.sums(fleet.shown)[:count, :SUM]
     own = np.zeros((fleet.tree.size, SUM))
     own[:count] = sun_of(snapshot, count)[:, :SUM]
     for n, amps in snapshot.background_a.items():
         own[n] += amps
-    own[:count] = np.where(fresh[:, None], current - charging[:, :SUM] - cars, own[:count])
-    own[:count] = np.where(silent[:, None], -copper, own[:count])
+    own[:count] = np.where(fresh[:, None], metered - cars, own[:count])
+    own[:count] = np.where(unseen[:, None], -copper, own[:count])
     fixed = np.ones(fleet.tree.size, dtype=bool)
-    fixed[:count] = fresh | silent
+    fixed[:count] = fresh | unseen
     return fleet.tree.sums_up_to(own, fixed)[:count]
 
 

@@ -202,8 +202,8 @@ class Fleet:
             keeps, lends = _keeps(memory, offered, min_a, cap, awaited_s <= rules.unsure_s, doubt, rules)
         planned = fact.planned_w if snapshot.plan_valid else np.full(len(keys), np.nan)
         priority = fact.priority
-        # As `priorities.urgency` has it; the last key sorts first. Who runs is let run, the longer the more often
-        # he was paused: of two of whom one can charge, the one that waits is soon the more urgent.
+        # As `priorities.urgency` has it, and with a lead; the last key sorts first. Who runs is let run, the longer the
+        # more often he was paused: of two of whom one can charge, the one that waits is soon the more urgent.
         came = known_or(-here_s, np.inf)
         lead_s = np.where(offered > 0, rules.lead_s * (1.0 + memory[:, carried.SWITCHES]), 0.0)
         order = np.lexsort((roll.alphabet, came, slack - lead_s, ~fresh_start, ~must, -priority))

@@ -1,7 +1,7 @@
 """Setting right what is asked: every oddity becomes the nearest harmless thing, and a note.
 
-Pure. One number of one car or circuit that cannot be planned with must not send the whole site to the rule; only a
-series that is no series does (`what_is_wrong`).
+Pure. One number of one car or circuit that cannot be planned with must not send the whole site to the rule; only a day
+without prices does (`what_is_wrong`). Series and single numbers of the site are set right in `numbers.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from smartcharging.engine.grid import Circuit, Grid, Supply
 from smartcharging.engine.plan import rule as plan_rule
-from smartcharging.engine.plan.problem import PlanProblem, PlanSession, Series
+from smartcharging.engine.plan.problem import PlanProblem, PlanSession
 from smartcharging.engine.snapshot import BatteryState
 
 
@@ -188,8 +188,8 @@ def fill_gaps(problem: PlanProblem, notes: list[str]) -> PlanProblem:
     """Slots of which the load is unknown (not-a-number) take the worst that is known of it, and are noted."""
     unknown = {"building_w": problem.building_w, "pv_w": problem.pv_w}
     unknown |= {f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()}
-    gaps = [name for name, s in unknown.items() if np.shape(s) == (problem.slots,) and np.isnan(s).any()]
-    if not gaps or any(np.isinf(s).any() or np.shape(s) != (problem.slots,) for s in unknown.values()):
+    gaps = [name for name, s in unknown.items() if np.isnan(s).any()]
+    if not gaps:
         return problem
     notes.extend(
         f"{name} is unknown in {int(np.isnan(unknown[name]).sum())} slots: the worst is assumed" for name in gaps
@@ -198,31 +198,10 @@ def fill_gaps(problem: PlanProblem, notes: list[str]) -> PlanProblem:
 
 
 def what_is_wrong(problem: PlanProblem) -> str | None:
-    """The first series that cannot be planned with, by name."""
-    series: dict[str, Series | None] = {
-        "building_w": problem.building_w,
-        "pv_w": problem.pv_w,
-        "import_eur_per_kwh": problem.import_eur_per_kwh,
-        "export_eur_per_kwh": problem.export_eur_per_kwh,
-        "import_limit_w": problem.import_limit_w,
-        "export_limit_w": problem.export_limit_w,
-        **{f"node_background_w[{n}]": s for n, s in problem.node_background_w.items()},
-    }
+    """What cannot be planned with, all else being set right (`numbers.py`): a day without slots, or without prices."""
     if problem.slots == 0:
         return "the horizon has no slots"
-    for name, values in series.items():
-        if values is None:
-            continue
-        if np.shape(values) != (problem.slots,):
-            return f"{name} has {np.size(values)} values for {problem.slots} slots"
-        limit = name.endswith("limit_w")
-        if np.isnan(values).any() or (not limit and not np.isfinite(values).all()):
+    for name in ("import_eur_per_kwh", "export_eur_per_kwh"):
+        if np.isnan(getattr(problem, name)).any():
             return f"{name} has values that are no numbers"
-    if (problem.pv_w > 0).any():
-        return "pv_w is above zero: production is negative"
-    if not all(np.isfinite(c.free_w) and np.isfinite(c.eur_per_kw) for c in problem.peak_charges):
-        return "the month's peak or its price is no number"
-    cap = problem.maximum_tariff
-    if cap is not None and not (np.isfinite(cap.eur_per_kwh) and np.isfinite(cap.other_import_wh)):
-        return "the maximum tariff or the month's energy is no number"
     return None
