@@ -8,6 +8,7 @@ import pytest
 
 from csms.simulator.car import Car
 from smartcharging.engine.live.allocate import allocate
+from smartcharging.engine.rules import Rules
 from smartcharging.engine.snapshot import Mode, NodeReading
 from tests import worlds
 from tests.closed_loop import Plaza
@@ -134,3 +135,72 @@ def test_a_boards_load_is_remembered_above_it_when_its_meter_falls_silent():
         heard = silent
 
     assert silent.shares["a"].limit_a + 40 <= 63
+
+
+# --- one limit after the other ----------------------------------------------------------------------------------------
+
+
+def test_a_ripple_upwards_is_not_worth_a_message():
+    world = worlds.one_board(20).with_car("a", "grid", offered_a=19.7, offered_since=ago(100))
+
+    assert allocate(world).shares["a"].limit_a == 19.7
+
+
+def test_even_a_ripple_downwards_is_obeyed():
+    world = worlds.one_board(20).with_car("a", "grid", offered_a=20.2, offered_since=ago(100))
+
+    share = allocate(world).shares["a"]
+    assert share.limit_a == 20
+    assert share.urgent
+
+
+def test_a_limit_rises_step_by_step():
+    world = worlds.one_board(63).with_car("a", "grid", offered_a=6.0, offered_since=ago(100))
+
+    share = allocate(world, Rules(ramp_a=2.0, ramp_share=0.0)).shares["a"]
+
+    assert (share.limit_a, share.reason) == (8, "rising")
+
+
+def test_a_paused_car_rests_a_while_but_a_newcomer_does_not():
+    paused = {"offered_a": 0.0, "off_since": ago(60), "offered_since": ago(60)}
+    world = worlds.one_board().with_car("a", "grid", arrived_at=ago(900), **paused)
+
+    assert allocate(world).shares["a"].reason == "minimum time off"
+    assert allocate(world.with_changed("a", arrived_at=ago(50))).shares["a"].limit_a > 0
+    assert allocate(world.with_changed("a", off_since=ago(400))).shares["a"].limit_a > 0
+
+
+def test_a_car_that_has_just_started_goes_on_although_the_plan_changed():
+    world = worlds.one_board().with_car(
+        "a", "grid", planned_w=0.0, offered_a=16.0, offered_since=ago(60), on_since=ago(60)
+    )
+
+    share = allocate(world.but(plan_valid=True)).shares["a"]
+
+    assert (share.limit_a, share.reason) == (6, "minimum time on")
+
+
+def test_no_minimum_time_holds_against_a_limit():
+    world = worlds.one_board(32, metered=True).with_car(
+        "a", "grid", offered_a=16.0, offered_since=ago(60), on_since=ago(60), measured_a=(16.0, 16.0, 16.0)
+    )
+
+    share = allocate(world.with_meter("grid", 46.0)).shares["a"]
+
+    assert (share.limit_a, share.urgent) == (0, True)
+
+
+def test_what_every_station_already_has_is_not_changed():
+    world = worlds.five_levels().with_sessions(post_1=1, post_2=1, post_3=1, post_7=1)
+    first = allocate(world)
+
+    again = allocate(world.accepted(first).but(readings={}))
+    settled = world.accepted(first)
+    drawn = {n: worlds.sum_at(world, first, c.name) for n, c in enumerate(world.grid.circuits) if c.metered}
+    settled = settled.but(readings={n: worlds.NodeReading(a) for n, a in drawn.items()})
+
+    assert {k: s.limit_a for k, s in allocate(settled).shares.items()} == {
+        k: s.limit_a for k, s in first.shares.items()
+    }
+    assert all(again.shares[k].limit_a <= first.shares[k].limit_a for k in first.shares)
