@@ -204,3 +204,16 @@ def test_what_every_station_already_has_is_not_changed():
         k: s.limit_a for k, s in first.shares.items()
     }
     assert all(again.shares[k].limit_a <= first.shares[k].limit_a for k in first.shares)
+
+
+def test_however_many_a_row_blocks_the_sun_reaches_who_can_take_it():
+    world = worlds.of(("grid", None, 63, {"metered": True}), ("row 1", "grid", 10, {}), ("row 2", "grid", 63, {}))
+    world = world.with_meter("grid", -14.0, -14 * 690.0)
+    for n in range(60):
+        world = world.with_car(f"blocked {n}", "row 1", priority=3, mode=Mode.SURPLUS, fail_safe_a=0.0)
+    world = world.with_car("elsewhere", "row 2", mode=Mode.SURPLUS, fail_safe_a=0.0)
+
+    answer = allocate(world)
+
+    assert sum(s.limit_a >= 6 for s in answer.shares.values()) == 2
+    assert answer.shares["elsewhere"].limit_a >= 6

@@ -255,23 +255,27 @@ class _Sharing:
     def _choose(self, possible: Flags, surplus: float) -> tuple[Flags, Flags, float, dict[int, Place | None]]:
         """Who gets the surplus [A of all phases together], who of them goes on without it, what is left of it, and
         whose minimum does not fit for other reasons: he takes none of it from others."""
-        fleet, possible = self.fleet, possible.copy()
-        needs = (fleet.min_a * fleet.uses[:, SUM]).tolist()
-        running = (known_or(fleet.offered_a, 0.0) > 0).tolist()
+        fleet, room = self.fleet, self.room
+        tight = fleet.tree.sums(np.where(possible, fleet.min_a, 0.0)[:, None] * fleet.uses) > room + EPS
+        rows, space, beyond = RowsOf(fleet, tight), room.ravel().tolist(), self.left.beyond_peak.ravel().tolist()
+        least, running = fleet.min_a.tolist(), (known_or(fleet.offered_a, 0.0) > 0).tolist()
+        needs, fresh = (fleet.min_a * fleet.uses[:, SUM]).tolist(), fleet.fresh_start.tolist()
+        chosen, without, free = np.zeros_like(possible), np.zeros_like(possible), surplus
         blocked: dict[int, Place | None] = {}
-        while True:
-            chosen, without, free = np.zeros_like(possible), np.zeros_like(possible), surplus
-            for i in fleet.order[possible[fleet.order]].tolist():
-                enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
-                if enough or fleet.fresh_start[i] or fleet.worn[i]:
-                    chosen[i] = True
-                    without[i] = not enough
-                    free = max(free - needs[i], 0.0)
-            news = admit(fleet, chosen, fleet.min_a, self.room, self.left.beyond_peak)[2]
-            if not news:
-                return chosen, without, free, blocked
-            blocked |= news
-            possible[list(news)] = False
+        walk = fleet.order[possible[fleet.order]].tolist()
+        for i, mine in zip(walk, rows.of(walk), strict=True):
+            enough = free >= needs[i] * (1.0 if running[i] else self.rules.start_surplus)
+            if not (enough or fresh[i] or fleet.worn[i]):
+                continue
+            full = [r for r, n in mine if space[r] + (beyond[r] if fresh[i] else 0.0) < least[i] * n - EPS]
+            if full:
+                blocked[i] = rows.place(full[0])
+                continue
+            chosen[i], without[i] = True, not enough
+            free = max(free - needs[i], 0.0)
+            for r, n in mine:
+                space[r] -= least[i] * n
+        return chosen, without, free, blocked
 
     def _unseen_surplus(self) -> str:
         """Why nobody knows what there is."""
